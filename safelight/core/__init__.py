@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: torch only, no modules, no files, no clock."""

@@ -1,0 +1,1 @@
+"""One file per mathematical family of samplers, and the table of their names."""

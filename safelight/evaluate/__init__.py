@@ -1,0 +1,1 @@
+"""Scores, distances and timings, each written to a file by a command."""

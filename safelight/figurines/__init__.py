@@ -1,0 +1,1 @@
+"""The toy world: exact pictures, captions, cameras, and an exact checker."""

@@ -1,0 +1,1 @@
+"""Tasks: from a request to a picture with its recipe."""

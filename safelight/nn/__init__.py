@@ -1,0 +1,1 @@
+"""The vocabulary of layers that every network is written in."""

@@ -1,0 +1,1 @@
+"""Devices, threads and number formats: generic over modules, knows no model."""

@@ -1,0 +1,1 @@
+"""Training: objectives, loop, checkpoints, and the default model from nothing."""
