@@ -1,0 +1,72 @@
+"""Draws pictures, views and films with diffusion models, and proves what it does.
+
+The public names stand in ``_HOME`` beside the module that defines them, and are loaded on first use: importing
+``safelight`` costs a millisecond and loads no torch. Everything else is an inner room and may move.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal to _HOME
+    from safelight.errors import (
+        CheckpointError,
+        ConfigError,
+        DeviceError,
+        ExistsError,
+        FileError,
+        ImageError,
+        PredictionError,
+        PromptError,
+        RequestError,
+        SafelightError,
+        UnknownNameError,
+        WeightsError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DeviceError",
+    "ExistsError",
+    "FileError",
+    "ImageError",
+    "PredictionError",
+    "PromptError",
+    "RequestError",
+    "SafelightError",
+    "UnknownNameError",
+    "WeightsError",
+    "__version__",
+]
+
+_HOME = {
+    "CheckpointError": "safelight.errors",
+    "ConfigError": "safelight.errors",
+    "DeviceError": "safelight.errors",
+    "ExistsError": "safelight.errors",
+    "FileError": "safelight.errors",
+    "ImageError": "safelight.errors",
+    "PredictionError": "safelight.errors",
+    "PromptError": "safelight.errors",
+    "RequestError": "safelight.errors",
+    "SafelightError": "safelight.errors",
+    "UnknownNameError": "safelight.errors",
+    "WeightsError": "safelight.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that defines it, and keep it."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'safelight' has no public name {name!r}")
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,45 @@
+"""The one table of commands: a row says what a command is called and where it lives, and imports nothing.
+
+A command is one file, ``cli/<command>.py``, with two functions. ``arguments(parser)`` adds its flags; it runs for
+``safelight <command> --help`` too, so the module itself imports only what is light (a test holds it to that), and
+names of samplers and the like come from modules without torch or are checked later. ``run(args) -> int`` does the
+work, imports what it needs inside, and returns the exit code. A new command is a new file and a new row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """One row of the table.
+
+    Args:
+        name: what the user types.
+        help: one line for ``safelight --help``, a verb first, no full stop.
+        arguments: where the function lives that adds the flags to a parser, as ``"module:function"`` below
+            ``safelight.cli``.
+        run: where the function lives that does the work, in the same form; it takes the parsed arguments and
+            returns the exit code.
+    """
+
+    name: str
+    help: str
+    arguments: str
+    run: str
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("doctor", "say what this machine has and whether it computes rightly", "doctor:arguments", "doctor:run"),
+)
+
+
+def find(place: str) -> Callable[..., Any]:
+    """The function at ``place``, ``"module:function"`` below ``safelight.cli``; imports its module."""
+    module, _, function = place.partition(":")
+    found: Callable[..., Any] = getattr(import_module(f"safelight.cli.{module}"), function)
+    return found
