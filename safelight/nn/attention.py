@@ -1,0 +1,84 @@
+"""The one attention entry point, and the projected attention layer of the U-Net family.
+
+Axes: B rows, N queries, M keys, H heads, D width of a head, C = H * D width of the layer.
+Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safelight.errors import RequestError
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v, the only place where this program computes attention.
+
+    Args:
+        q: [B, H, N, D]. k, v: [B, H, M, D].
+        mask: added to the logits where it is a float, kept where True when boolean; broadcasts to [B, H, N, M].
+        causal: query i sees keys 0..i only; excludes ``mask``.
+
+    Returns:
+        [B, H, N, D].
+    """
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, N, H * D] -> [B, H, N, D]; head 0 is the first D channels."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[B, H, N, D] -> [B, N, H * D]: the inverse of `split_heads`."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of [B, N, width] to itself or to a context [B, M, context_width].
+
+    Args:
+        width: channels of the queries and of the result.
+        heads: number of heads H; ``width`` must be a multiple.
+        context_width: channels of keys' and values' source; None means ``width``.
+        bias: whether the query, key and value projections have one; the output projection always has.
+        upcast: compute the logits of half-precision inputs in float32 (Stable Diffusion 2 overflows float16 there).
+
+    `name` is the layer's dotted name in its network, set by the network that owns it: ports address layers by it.
+    """
+
+    def __init__(
+        self, width: int, heads: int, context_width: int | None = None, *, bias: bool = False, upcast: bool = False
+    ) -> None:
+        super().__init__()
+        source = context_width or width
+        self.name, self.heads, self.upcast = "", heads, upcast
+        self.to_q = nn.Linear(width, width, bias=bias)
+        self.to_k = nn.Linear(source, width, bias=bias)
+        self.to_v = nn.Linear(source, width, bias=bias)
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+
+    def forward(self, x: Tensor, context: Tensor | None = None, image_tokens: Tensor | None = None) -> Tensor:
+        """[B, N, width] -> [B, N, width]; ``context`` None means ``x`` itself."""
+        source = x if context is None else context
+        q, k, v = (split_heads(y, self.heads) for y in (self.to_q(x), self.to_k(source), self.to_v(source)))
+        if self.upcast and q.dtype in (torch.float16, torch.bfloat16):
+            y = attend(q.float(), k.float(), v.float()).to(v.dtype)
+        else:
+            y = attend(q, k, v)
+        if image_tokens is not None:
+            y = y + self.image_branch(q, image_tokens)
+        return self.to_out[0](merge_heads(y))
+
+    def image_branch(self, q: Tensor, image_tokens: Tensor) -> Tensor:
+        """What the layer's queries q [B, H, N, D] read from extra image tokens [B, M, E]: [B, H, N, D].
+
+        The plain layer has no projections for them; an image adapter replaces the layer's class and answers here.
+
+        Raises:
+            RequestError: no image adapter is attached.
+        """
+        raise RequestError(f"image tokens were given but layer {self.name!r} has no image adapter attached")

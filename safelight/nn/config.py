@@ -1,0 +1,83 @@
+"""Read a released ``config.json`` into a frozen dataclass, refusing every word that would change the network unnoticed.
+
+A released configuration holds three kinds of keys: those that shape the network (the fields of the dataclass), those
+that could but for which this program knows one meaning only (*fixed*: the value must be one of those listed), and
+those that say nothing about the network (*ignored*: versions, names, training settings).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+from safelight.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def from_released(
+    cls: type[Config],
+    raw: Mapping[str, Any],
+    *,
+    fixed: Mapping[str, tuple[Any, ...]],
+    ignored: Collection[str] = (),
+) -> Config:
+    """Build ``cls`` from the dictionary of a released ``config.json``.
+
+    Args:
+        cls: a frozen dataclass; every key named like one of its fields is taken, lists as tuples, ``null`` as default.
+        raw: the dictionary as read.
+        fixed: keys that may be present with one of the listed values only.
+        ignored: keys that say nothing about the network; keys that begin with ``_`` always belong to them.
+
+    Raises:
+        ConfigError: an unknown key, or a fixed key with another value; the message names both.
+    """
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    taken: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key in fields:
+            if value is not None:
+                taken[key] = _frozen(value)
+        elif key in fixed:
+            if _frozen(value) not in fixed[key]:
+                known = " or ".join(repr(v) for v in fixed[key])
+                raise ConfigError(f"{cls.__name__}: {key} = {value!r} is not supported; this program knows {known}")
+        elif key not in ignored and not key.startswith("_"):
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{cls.__name__}: unknown key {key!r} (= {value!r}){hint}")
+    return cls(**taken)
+
+
+def per_level(name: str, value: Any, levels: int) -> tuple[Any, ...]:
+    """Spread a setting over ``levels``: one value stands for all of them, a tuple must have one for each.
+
+    Raises:
+        ConfigError: a tuple of another length.
+    """
+    if not isinstance(value, tuple):
+        return (value,) * levels
+    if len(value) != levels:
+        raise ConfigError(f"{name} has {len(value)} entries, {value!r}; the network has {levels} levels")
+    return value
+
+
+def positive(config: object, *names: str) -> None:
+    """Check that the named fields are positive whole numbers, or tuples of them, and nothing else.
+
+    Raises:
+        ConfigError: the first field that is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        entries = value if isinstance(value, tuple) else (value,)
+        if not entries or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in entries):
+            raise ConfigError(f"{type(config).__name__}: {name} = {value!r} must be positive whole numbers")
+
+
+def _frozen(value: Any) -> Any:
+    """Lists become tuples, all the way down, so that a configuration can be hashed and compared."""
+    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value

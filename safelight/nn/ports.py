@@ -1,0 +1,42 @@
+"""The ports of a denoising network: everything that an adapter may hand to a forward pass, in one frozen record.
+
+Axes: B rows, C channels, h w grid, N tokens of a layer, M image tokens. A network offers the ports and knows nothing of
+who uses them; replaceable layers need no port, since every layer is reached by its dotted name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from safelight.nn.attention import Attention
+
+SelfAttention = Callable[[str, Attention, Tensor], Tensor]
+"""(name of the layer, the layer, its normalised input [B, N, C]) -> what stands in for its output, [B, N, C]."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What adapters feed to one forward pass; the default of every field changes nothing.
+
+    Attributes:
+        residuals: added to the skip connections, one [B, C, h, w] per skip in the order they are made, the output of
+            the first convolution included (ControlNet).
+        mid_residual: [B, C, h, w], added to the output of the middle block (ControlNet).
+        block_residuals: added inside the way down, one [B, C, h, w] per block: after the last attention where the
+            block has one, else to what it hands on (T2I-Adapter). May be shorter than the list of blocks.
+        image_tokens: [B, M, E], read by the cross-attention layers beside the text; each needs an image adapter.
+        override: called instead of each self-attention layer: perturbed and skip-layer guidance, reference
+            attention, layouts of several views.
+    """
+
+    residuals: Sequence[Tensor] = ()
+    mid_residual: Tensor | None = None
+    block_residuals: Sequence[Tensor] = ()
+    image_tokens: Tensor | None = None
+    override: SelfAttention | None = None
+
+
+NO_PORTS = Ports()
