@@ -67,12 +67,12 @@ if tuple(field.name for field in fields(Person)) != NAMES:  # pragma: no cover -
 
 
 def random_people(rng: np.random.Generator, count: int, split: str = "train") -> list[Person]:
-    """``count`` independent people, uniform over one of ``splits.SPLITS``."""
+    """``count`` independent people of one of ``splits.SPLITS``, every value about equally often."""
     return [Person.from_codes(codes) for codes in draw_codes(rng, count, split)]
 
 
 def random_person(rng: np.random.Generator, split: str = "train") -> Person:
-    """One person, uniform over one of ``splits.SPLITS``; for many, `random_people` is much faster."""
+    """One person of one of ``splits.SPLITS``; for many, `random_people` is much faster."""
     return random_people(rng, 1, split)[0]
 
 
