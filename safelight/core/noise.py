@@ -1,7 +1,7 @@
 """Noise as a function of (seed, view or frame, purpose, level): never of batch, order or queue.
 
-Every draw has its own generator, seeded by a stable hash of what the draw is for. Draws are made on the CPU, in float32,
-so a seed means the same picture whatever the device. Shapes: [1, *shape], one picture at a time.
+Every draw has its own generator, seeded by a stable hash of what the draw is for. Draws are made on the CPU, in
+float32, so a seed means the same picture whatever the device. Shapes: [1, *shape], one picture at a time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def draw(seed: int, shape: tuple[int, ...]) -> Tensor:
 def start_noise(seed: int, shape: tuple[int, ...], view: int = 0) -> Tensor:
     """The noise from which a picture starts, [1, *shape].
 
-    For view 0 it is exactly what diffusers and ComfyUI draw on a CPU for this seed; other views and frames are independent.
+    For view 0 it is exactly what diffusers and ComfyUI draw on a CPU for this seed; other views and frames are
+    independent of it and of each other.
     """
     return draw(seed if view == 0 else key(seed, view, "start"), shape)
 

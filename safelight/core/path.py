@@ -1,11 +1,12 @@
 """Gaussian noise paths x = alpha x0 + sigma eps, and the levels on them, as plain Python floats.
 
-Letters (as in the papers, here and in all of ``core``): ``x`` a noisy state, ``x0`` the clean data, ``eps`` unit noise,
-``alpha`` and ``sigma`` how much of each is in x, ``lam`` = log(alpha / sigma) half the log signal-to-noise ratio,
+Letters (as in the papers, here and in all of ``core``): ``x`` a noisy state, ``x0`` the clean data, ``eps`` unit
+noise, ``alpha`` and ``sigma`` how much of each is in x, ``lam`` = log(alpha / sigma) half the log signal-to-noise ratio,
 ``t`` the number by which a network calls a level, ``k`` a position in a training table (0 = cleanest).
 
-Sources: VP, Ho et al. 2006.11239; cosine, Nichol & Dhariwal 2102.09672 eq. 17; zero terminal SNR, Lin et al. 2305.08891
-algorithm 1; VE and EDM, Karras et al. 2206.00364; flow, Liu et al. 2209.03003 and Esser et al. 2403.03206 (shift, eq. 23).
+Sources: VP, Ho et al. 2006.11239; cosine, Nichol & Dhariwal 2102.09672 eq. 17; zero terminal SNR, Lin et al.
+2305.08891 algorithm 1; VE and EDM, Karras et al. 2206.00364; flow, Liu et al. 2209.03003; its shift, Esser et al.
+2403.03206 eq. 23.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from safelight.errors import RequestError
@@ -87,7 +89,8 @@ class VP:
     """A variance-preserving path (alpha^2 + sigma^2 = 1) given by its training table.
 
     Args:
-        alphas_cumprod: alpha^2 of each training step, strictly falling, in (0, 1); the last may be 0 (zero terminal SNR).
+        alphas_cumprod: alpha^2 of each training step, strictly falling, in (0, 1); the last may be 0 (zero terminal
+            SNR).
         name: how the table was made, for recipes and errors.
 
     Raises:
@@ -99,7 +102,7 @@ class VP:
 
     def __post_init__(self) -> None:
         table = self.alphas_cumprod
-        falls = all(a > b for a, b in zip(table, table[1:]))
+        falls = all(a > b for a, b in pairwise(table))
         if len(table) < 2 or not falls or table[0] >= 1.0 or table[-1] < 0.0:
             raise RequestError(
                 f"path {self.name!r}: alphas_cumprod must fall from below 1 to 0 or above, two rows or more"
@@ -314,7 +317,7 @@ def vp_cosine(steps: int = 1000, max_beta: float = 0.999) -> VP:
 
 
 def zero_terminal_snr(path: VP) -> VP:
-    """The same table with alpha moved and stretched so that its noisiest row is pure noise (2305.08891, algorithm 1)."""
+    """The table with alpha moved and stretched so that its noisiest row is pure noise (2305.08891, algorithm 1)."""
     roots = [math.sqrt(square) for square in path.alphas_cumprod]
     first, last = roots[0], roots[-1]
     table = tuple(((root - last) * first / (first - last)) ** 2 for root in roots)

@@ -1,6 +1,8 @@
 """What networks predict, and one formula that turns all of it into x0.
 
-A network that predicts a x0 + b eps gives, with x = alpha x0 + sigma eps,  x0 = (b x - sigma out) / (b alpha - a sigma).
+A network that predicts a x0 + b eps gives, with x = alpha x0 + sigma eps:
+
+    x0 = (b x - sigma out) / (b alpha - a sigma)
 
     kind   a                       b
     eps    0                       1                       Ho et al. 2006.11239
@@ -62,8 +64,8 @@ def _unmix(kind: str, level: Level, sigma_data: float) -> tuple[float, float]:
     below = b * level.alpha - a * level.sigma
     if below == 0.0:
         raise PredictionError(
-            f"a network that predicts {kind} says nothing about the picture at t = {level.t:g}, where the signal is zero; "
-            "use a v, x0 or flow network, or a schedule that starts below pure noise"
+            f"a network that predicts {kind} says nothing about the picture at t = {level.t:g}, "
+            "where the signal is zero; use a v, x0 or flow network, or a schedule that starts below pure noise"
         )
     return b / below, -level.sigma / below
 

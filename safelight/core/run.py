@@ -1,8 +1,8 @@
 """What a sampler is: a generator that asks for predictions, and the few words that all of ``core`` shares.
 
-A sampler asks by ``d = (yield x, level).x0``: it hands out a state x [1, ...] at a level and is sent what the network sees.
-Its history lives in local variables; a method with two evaluations per step is two yields. Who answers, how many
-strangers share a call, previews and cancelling are the driver's business (``core/sample.py``).
+A sampler asks by ``x0 = (yield x, level).x0``: it hands out a state x [1, ...] at a level and is sent what the
+network sees there. Its history lives in local variables; a method with two evaluations per step is two yields. Who
+answers, how many strangers share a call, previews and cancelling are the driver's business (``core/sample.py``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The driver: runs one picture, or many strangers together, and lets the caller watch, stop and preview every step.
 
 The seed contract lives here. A network's bits on a CPU depend on how many rows a call has, not on what the other rows
-hold, so every call has exactly the ``width`` that the picture's own request names (padded by repeating a row), whether or
-not strangers are there to fill it. Rows [W, ...]: one level and one condition each.
+hold, so every call has exactly the ``width`` that the picture's own request names (padded by repeating a row), whether
+or not strangers are there to fill it. Rows [W, ...]: one level and one condition each.
 """
 
 from __future__ import annotations

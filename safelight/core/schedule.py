@@ -1,11 +1,11 @@
-"""Schedules: which levels to visit. A schedule is a plain list of n + 1 levels, noisiest first: print it, slice it, edit it.
+"""Schedules: which levels to visit. A schedule is a plain list of n + 1 levels, noisiest first; print, slice, edit it.
 
 Grids over positions k of the training table (0 = cleanest, T - 1 = noisiest):
 
     leading      multiples of T // n, plus an offset                      DDIM, SD 1.x
     trailing     T - 1 downwards in strides of T / n                      2305.08891 table 2
     linspace     T - 1 to 0 in n even parts, both ends visited            Euler; A1111 "Uniform", ComfyUI "normal"
-    sgm_uniform  T - 1 to 0 in n + 1, the last left out                   Stability's code; diffusers' DPM-Solver "linspace"
+    sgm_uniform  T - 1 to 0 in n + 1, the last left out                   Stability; DPM-Solver's "linspace"
     simple       every (T / n)-th row of the table, from the top          ComfyUI
 
 and over the path's clock (sigma / alpha, or sigma for flow): karras (2206.00364 eq. 5) and exponential.

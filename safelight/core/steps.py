@@ -1,10 +1,10 @@
-"""The two primitives, ``move`` and ``renoise``, and the weight rule ``blend``: the whole zoo of samplers is made of them.
+"""The two primitives, ``move`` and ``renoise``, and the weight rule ``blend``: all samplers are made of them.
 
 With q = e^-h = sigma_t alpha_s / (alpha_t sigma_s) every formula is finite at alpha_s = 0 (pure noise) and sigma_t = 0
 (clean); coefficients are Python floats, so the state keeps the dtype and device it came with.
 
-Sources: DDIM 2010.02502 eq. 12; DPM-Solver++ 2211.01095 eq. 9 and its SDE form, appendix A; exponential Adams weights as
-in SA-Solver 2309.05019 eq. 14.
+Sources: DDIM 2010.02502 eq. 12; DPM-Solver++ 2211.01095 eq. 9 and its SDE form, appendix A; exponential Adams weights
+as in SA-Solver 2309.05019 eq. 14.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def blend(past: Sequence[tuple[float, Tensor]], a: float, b: float, k: float) ->
 
     Args:
         past: (place, prediction), newest first. Places are lam where k = 1 + eta.
-        a, b, k: as in ``weights``. Over an infinite step only the newest prediction counts; places at -inf are left out.
+        a, b, k: as in ``weights``. Over an infinite step only the newest prediction counts; places at -inf are left
+            out.
 
     Returns:
         The mix, shaped as a prediction. A constant prediction comes back unchanged.

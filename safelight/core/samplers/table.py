@@ -1,8 +1,8 @@
 """The table of samplers: what each name computes, what is known of it, and the names that other programs give it.
 
 Names are compatibility, functions are mathematics: several rows may be one function with other options.
-``order`` is the order to which a whole run converges (for stochastic rows: of mean and variance), ``rule_order`` that of
-one step with an exact history; the first step or the last may make the run's lower.
+``order`` is the order to which a whole run converges (for stochastic rows: of mean and variance), ``rule_order``
+that of one step with an exact history; the first step or the last may make the run's lower.
 """
 
 from __future__ import annotations
