@@ -1,7 +1,7 @@
 """Gaussian noise paths x = alpha x0 + sigma eps, and the levels on them, as plain Python floats.
 
 Letters (as in the papers, here and in all of ``core``): ``x`` a noisy state, ``x0`` the clean data, ``eps`` unit
-noise, ``alpha`` and ``sigma`` how much of each is in x, ``lam`` = log(alpha / sigma) half the log signal-to-noise ratio,
+noise, ``alpha`` and ``sigma`` how much of each is in x, ``lam`` = log(alpha / sigma) half the log signal-to-noise,
 ``t`` the number by which a network calls a level, ``k`` a position in a training table (0 = cleanest).
 
 Sources: VP, Ho et al. 2006.11239; cosine, Nichol & Dhariwal 2102.09672 eq. 17; zero terminal SNR, Lin et al.
