@@ -1,0 +1,87 @@
+"""Write safetensors files and small texts so that a reader finds the old file or the new one, never half of one.
+
+Layout: see `safelight.weights.safetensors`. Tensors are ordered by falling size of their elements, then by name, so
+that each lies on a multiple of its element size and equal tensors give equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from safelight.errors import FileError, WeightsError
+from safelight.weights.load import DTYPES
+
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def save(
+    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file: temporary file in the same folder, flushed to the disk, renamed.
+
+    Args:
+        tensors: any device; views are written out as if contiguous, so shared memory is not shared in the file.
+        path: its folder must exist; an existing file is replaced.
+        metadata: free text; ``format: pt`` is added, which other programs want to see.
+
+    Raises:
+        WeightsError: a dtype that the format does not have, a tensor without data, or a name that it reserves.
+        FileError: the folder cannot be written to.
+    """
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    end = 0
+    for name, tensor in ordered:
+        if tensor.dtype not in NAMES or tensor.is_meta or name == "__metadata__":
+            raise WeightsError(f"tensor {name!r} ({tensor.dtype}, {tensor.device}) cannot be written to {path}")
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    head = len(text).to_bytes(8, "little") + text
+    write(path, (part for parts in ([head], (_bytes(tensor) for _, tensor in ordered)) for part in parts))
+
+
+def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]) -> None:
+    """Write the parts, one after the other, to a file that appears whole or not at all.
+
+    Raises:
+        FileError: the folder cannot be written to; nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    try:
+        with temporary.open("xb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the renaming itself last; not every system can, and then the file is merely less safe against power cuts."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
