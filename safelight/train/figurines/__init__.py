@@ -1,0 +1,1 @@
+"""The default model from nothing: portraits, words, autoencoder, U-Net, export."""

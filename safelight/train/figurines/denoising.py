@@ -1,0 +1,113 @@
+"""Teach the U-Net to draw the portraits' latents from captions.
+
+Axes: B rows, latents [B, Z, h, w], context [B, 77, C]. Every step writes new captions for its people; a share of them
+is empty, which teaches the unconditional branch that guidance needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safelight.core.noise import key
+from safelight.core.path import VP, Level
+from safelight.encoders.clip import ClipText
+from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.families.sd.model import UNet, UNetConfig
+from safelight.figurines.person import Person
+from safelight.train.figurines.words import captions, token_rows
+from safelight.train.objective import Objective, draw_shares, error, noised
+from safelight.train.order import generator, rows
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The U-Net's shape and what it is taught.
+
+    Attributes:
+        channels: widths from the finest level of the latents to the coarsest.
+        attended: how many of the finest levels attend to the text.
+        empty: share of empty captions, 0 to 1.
+        prediction: ``v``, ``eps``, ``x0`` or ``flow``; only the first is defined at pure noise on a VP path.
+    """
+
+    channels: tuple[int, ...] = (96, 160, 224)
+    attended: int = 2
+    layers: int = 1
+    heads: int = 4
+    groups: int = 16
+    empty: float = 0.1
+    prediction: str = "v"
+    levels: str = "uniform"
+    min_snr: float = 0.0
+
+    def config(self, latent: int, size: int, context: int) -> UNetConfig:
+        """The released configuration for ``latent`` channels on a grid of ``size`` and a text of width ``context``."""
+        down = ["CrossAttnDownBlock2D" if i < self.attended else "DownBlock2D" for i in range(len(self.channels))]
+        up = [kind.replace("Down", "Up") for kind in reversed(down)]
+        return UNetConfig(
+            sample_size=size,
+            in_channels=latent,
+            out_channels=latent,
+            block_out_channels=self.channels,
+            down_block_types=tuple(down),
+            up_block_types=tuple(up),
+            layers_per_block=self.layers,
+            attention_head_dim=self.heads,
+            cross_attention_dim=context,
+            norm_num_groups=self.groups,
+            use_linear_projection=True,
+        )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the U-Net learns from: scaled latents [N, Z, h, w] of N people, on its own device."""
+
+    latents: Tensor
+    people: Sequence[Person]
+
+
+class Denoising:
+    """The task: say, of a noisy latent and a caption, what the network's prediction should be."""
+
+    def __init__(
+        self,
+        drawing: Drawing,
+        examples: Examples,
+        text: ClipText,
+        tokenizer: ClipTokenizer,
+        path: VP,
+        batch: int,
+        seed: int,
+    ) -> None:
+        torch.manual_seed(seed)
+        device = examples.latents.device
+        shape = examples.latents.shape
+        self.module = UNet(drawing.config(shape[1], shape[2], text.config.hidden_size)).to(device)
+        self.drawing, self.examples, self.batch, self.seed = drawing, examples, batch, seed
+        self.text, self.tokenizer = text.to(device).requires_grad_(False), tokenizer
+        self.objective = Objective(drawing.levels, drawing.min_snr)
+        self.table: tuple[Level, ...] = tuple(path.trained(k) for k in range(path.steps))
+
+    def context(self, people: Sequence[Person], step: int) -> Tensor:
+        """New captions for these people, read by the text encoder: [B, 77, C]."""
+        texts, _ = captions(people, key(self.seed, "captions", step), self.drawing.empty)
+        with torch.no_grad():
+            return self.text(token_rows(self.tokenizer, texts).to(self.examples.latents.device)).last
+
+    def loss(self, step: int, part: slice) -> Tensor:
+        """The weighted error of the prediction."""
+        chosen = rows(self.seed, step, self.batch, len(self.examples.people))
+        x0 = self.examples.latents[chosen]
+        shares = draw_shares(self.objective, self.batch, generator(self.seed, step, "levels"))
+        levels = [self.table[int(share * len(self.table))] for share in shares.clamp(max=1 - 1e-6).tolist()]
+        eps = torch.randn(x0.shape, generator=generator(self.seed, step, "noise")).to(x0.device)
+        context = self.context([self.examples.people[i] for i in chosen], step)[part]
+        x0, eps, levels = x0[part], eps[part], levels[part]
+        t = torch.tensor([level.t for level in levels], device=x0.device)
+        x = noised(x0, eps, levels).contiguous(memory_format=torch.channels_last)
+        return error(self.drawing.prediction, self.objective, self.module(x, t, context), x0, eps, levels)

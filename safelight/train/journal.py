@@ -1,0 +1,73 @@
+"""What a run leaves behind while it goes: one line of JSON per report, and a picture of the loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from safelight.train.loop import Report
+
+
+class Journal:
+    """An append-only log of a run; lines of steps that a resumption will repeat are dropped when it opens.
+
+    Args:
+        path: the ``log.jsonl``; made if missing.
+        step: the step that the run stands at.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            kept = [line for line in read(path) if line["step"] <= step]
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+
+    def write(self, report: Report, **more: Any) -> None:
+        """Add one line."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({**report._asdict(), **more}) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, oldest first; a half-written last line is left out."""
+    lines = []
+    for text in path.read_text("utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def curve(log: Path, picture: Path, size: tuple[int, int] = (640, 320)) -> None:
+    """Draw loss against step, both axes labelled at their ends, the loss on a logarithmic scale."""
+    lines = [line for line in read(log) if line["loss"] > 0]
+    if len(lines) < 2:
+        return
+    steps = np.array([line["step"] for line in lines], float)
+    losses = np.log(np.array([line["loss"] for line in lines]))
+    smooth = np.array([losses[max(0, i - 9) : i + 1].mean() for i in range(len(losses))])
+    width, height = size
+    left, top, right, bottom = 60, 16, width - 16, height - 28
+    low, high = losses.min(), losses.max() + 1e-9
+
+    def place(values: np.ndarray) -> list[tuple[float, float]]:
+        x = left + (right - left) * (steps - steps[0]) / max(1.0, steps[-1] - steps[0])
+        y = bottom - (bottom - top) * (values - low) / (high - low)
+        return list(zip(x.tolist(), y.tolist(), strict=True))
+
+    canvas = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(canvas)
+    pen.rectangle((left, top, right, bottom), outline="black")
+    pen.line(place(losses), fill=(200, 200, 210))
+    pen.line(place(smooth), fill=(180, 30, 30), width=2)
+    pen.text((4, top), f"{np.exp(high):.3g}", fill="black")
+    pen.text((4, bottom - 10), f"{np.exp(low):.3g}", fill="black")
+    pen.text((left, bottom + 6), f"step {int(steps[0])}", fill="black")
+    pen.text((right - 70, bottom + 6), f"{int(steps[-1])}", fill="black")
+    canvas.save(picture)

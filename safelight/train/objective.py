@@ -1,0 +1,83 @@
+"""What a denoiser is taught: noise levels drawn, targets made, errors weighted.
+
+Axes: B rows, then the axes of a latent. Source: Ho et al. 2020 (2006.11239, eq. 14); Hang et al. 2023 (2303.09556, eq. 5,
+min-SNR); Esser et al. 2024 (2403.03206, section 3.1, logit-normal levels); Salimans & Ho 2022 (2202.00512, v).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safelight.core.path import Level
+from safelight.core.prediction import target
+from safelight.errors import UnknownNameError
+
+LEVELS = ("uniform", "logit_normal")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How noise levels are drawn and errors weighted.
+
+    Attributes:
+        levels: ``uniform`` in the network's own time, or ``logit_normal`` (mean 0, deviation 1) which favours the middle.
+        min_snr: errors are weighted so that in x0 they count min(SNR, this); 0 leaves the prediction's own weighting.
+    """
+
+    levels: str = "uniform"
+    min_snr: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.levels not in LEVELS:
+            raise UnknownNameError("distribution of levels", self.levels, LEVELS)
+
+
+def draw_shares(objective: Objective, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` places on the way from clean (0) to noise (1), in float32."""
+    if objective.levels == "uniform":
+        return torch.rand(count, generator=generator)
+    return torch.randn(count, generator=generator).sigmoid()
+
+
+def noised(x0: Tensor, eps: Tensor, levels: Sequence[Level]) -> Tensor:
+    """alpha x0 + sigma eps, one level per row."""
+    alpha, sigma = columns(x0, levels)
+    return alpha * x0 + sigma * eps
+
+
+def columns(x: Tensor, levels: Sequence[Level]) -> tuple[Tensor, Tensor]:
+    """alpha and sigma of each row, shaped to multiply ``x``."""
+    shape = (-1, *[1] * (x.ndim - 1))
+    alpha = torch.tensor([level.alpha for level in levels], dtype=x.dtype, device=x.device).view(shape)
+    sigma = torch.tensor([level.sigma for level in levels], dtype=x.dtype, device=x.device).view(shape)
+    return alpha, sigma
+
+
+def weight(kind: str, min_snr: float, level: Level) -> float:
+    """The factor on the squared error of a ``kind`` prediction that makes it count min(SNR, ``min_snr``) in x0."""
+    if not min_snr:
+        return 1.0
+    snr = (level.alpha / level.sigma) ** 2 if level.sigma else float("inf")
+    capped = min(snr, min_snr)
+    match kind:
+        case "x0":
+            return capped
+        case "eps":
+            return capped / snr if snr else 1.0
+        case "v":
+            return capped / (snr + 1)
+        case "flow":  # x0 - error is sigma times the flow's
+            return capped * level.sigma**2
+    raise UnknownNameError("prediction to weight", kind, ("eps", "v", "x0", "flow"))
+
+
+def error(kind: str, objective: Objective, output: Tensor, x0: Tensor, eps: Tensor, levels: Sequence[Level]) -> Tensor:
+    """The weighted mean squared error of a network's output [B, ...]: a number, in float32."""
+    wanted = target(kind, x0, eps, levels)
+    squares = (output.float() - wanted.float()).square().flatten(1).mean(1)
+    weights = [weight(kind, objective.min_snr, level) for level in levels]
+    return (squares * torch.tensor(weights, device=squares.device)).mean()

@@ -1,0 +1,139 @@
+"""How a training run is set up: one frozen record per section of a TOML file, with overrides from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safelight.errors import ConfigError, UnknownNameError
+
+Section = TypeVar("Section")
+DECAYS = ("constant", "linear", "cosine")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The numbers of one training loop.
+
+    Attributes:
+        steps: optimiser steps in all, counted over every resumption; at least 1.
+        batch: rows per optimiser step.
+        accumulate: parts that a batch is split into to save memory; 1 computes it whole. Must divide ``batch``.
+        lr: the highest learning rate, reached after ``warmup`` steps.
+        decay: what happens after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0 at ``steps``.
+        hold: share of the run, 0 to 1, that stays at ``lr`` before the decay begins.
+        weight_decay: AdamW's, applied to matrices only.
+        clip: largest norm of the gradient; 0 turns clipping off.
+        ema: decay of the averaged weights per step, 0 (no averaging) to below 1; it warms up from 0.
+        precision: ``fp32``, or ``bf16`` for autocast with float32 weights.
+        seed: decides the order of the data, the noise and the first weights.
+        save_every: steps between checkpoints.
+        log_every: steps between lines of the log.
+        sample_every: steps between sample sheets; 0 draws none.
+    """
+
+    steps: int = 1000
+    batch: int = 64
+    accumulate: int = 1
+    lr: float = 1e-3
+    warmup: int = 100
+    decay: str = "cosine"
+    hold: float = 0.0
+    weight_decay: float = 0.01
+    beta2: float = 0.99
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: str = "bf16"
+    seed: int = 0
+    save_every: int = 500
+    log_every: int = 10
+    sample_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.decay not in DECAYS:
+            raise UnknownNameError("learning-rate decay", self.decay, DECAYS)
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
+        for name in ("steps", "batch", "accumulate", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
+        if self.batch % self.accumulate:
+            raise ConfigError(f"batch = {self.batch} is not a multiple of accumulate = {self.accumulate}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema = {self.ema} must be at least 0 and below 1")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of optimiser step ``step`` (the first is 0)."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.decay == "constant":
+            return self.lr
+        start = max(self.warmup, int(self.hold * self.steps))
+        done = min(max(0.0, (step - start) / max(1, self.steps - start)), 1.0)
+        if self.decay == "linear":
+            return self.lr * (1 - done)
+        # half a cosine: Loshchilov & Hutter 2017, equation 5
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def read_toml(path: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a TOML file; ConfigError says where it is not TOML or a value stands outside a section."""
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}; name an existing TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} stands outside a [section]")
+    return tables
+
+
+def overridden(tables: Mapping[str, Mapping[str, Any]], changes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Apply ``section.key=value`` texts; the value is read as TOML, else kept as text.
+
+    Raises:
+        ConfigError: a text without a section, a key or a value.
+    """
+    result = {name: dict(table) for name, table in tables.items()}
+    for change in changes:
+        place, equals, text = change.partition("=")
+        section, dot, key = place.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise ConfigError(f"{change!r} is not of the form section.key=value, such as unet.steps=2000")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        result.setdefault(section, {})[key] = value
+    return result
+
+
+def section(kind: type[Section], name: str, table: Mapping[str, Any]) -> Section:
+    """One section as its record.
+
+    Raises:
+        ConfigError: a value of another type than the field's.
+        UnknownNameError: a key that the section does not have.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in fields:
+            raise UnknownNameError(f"key in [{name}]", key, fields)
+        default = fields[key].default
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(default, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if default is not dataclasses.MISSING and default is not None and type(value) is not type(default):
+            raise ConfigError(f"[{name}] {key} = {value!r} should be a {type(default).__name__}")
+        values[key] = value
+    return kind(**values)
