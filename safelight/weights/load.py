@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from safelight.errors import WeightsError
+from safelight.errors import ConfigError, WeightsError
+from safelight.weights.folder import read_json, weight_files
 from safelight.weights.safetensors import Entry, read_header
 
 DTYPES = {
@@ -40,6 +42,8 @@ DTYPES = {
 ROWS = 8
 """Rows of each kind in a table of mismatches; the rest is counted."""
 
+Net = TypeVar("Net", bound=nn.Module)
+
 Rename = Callable[[str], str | None]
 """A name in the file -> the name in the module, or None for a tensor that is known to say nothing."""
 
@@ -65,6 +69,28 @@ def load_into(
     wanted = module.state_dict(keep_vars=True)
     check(type(module).__name__, wanted, tensors)
     module.load_state_dict(tensors, strict=True, assign=True)
+
+
+def load_part(folder: Path, build: Callable[[Mapping[str, Any]], Net], *, rename: Rename | None = None) -> Net:
+    """One part of a released folder: ``config.json`` says what to build, the safetensors files fill it.
+
+    Returns:
+        the module in evaluation mode, its tensors mapped, in the dtype of the file, on the CPU.
+
+    Raises:
+        WeightsError: a file is missing or unreadable, or does not fit; the message names the folder.
+        ConfigError: ``config.json`` says something that ``build`` does not know.
+    """
+    raw = read_json(folder / "config.json")
+    try:
+        with torch.device("meta"):
+            module = build(raw)
+        load_into(module, weight_files(folder), rename=rename)
+    except ConfigError as error:
+        raise ConfigError(f"{folder / 'config.json'}: {error}") from error
+    except WeightsError as error:
+        raise error if str(folder) in str(error) else WeightsError(f"{folder}: {error}") from error
+    return module.eval()
 
 
 def read(

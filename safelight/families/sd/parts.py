@@ -1,0 +1,84 @@
+"""Everything in a released Stable Diffusion folder (1, 2, XL), loaded, and the parts checked against each other.
+
+A folder holds ``model_index.json`` and a folder per part: ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` and
+``scheduler``; XL has ``text_encoder_2`` and ``tokenizer_2`` too, and its refiner only those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safelight.encoders.checkpoints import load_clip_text
+from safelight.encoders.clip import ClipText
+from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.errors import ConfigError, WeightsError
+from safelight.families.sd.checkpoints import load_unet
+from safelight.families.sd.model import UNet
+from safelight.vae.checkpoints import load_kl
+from safelight.vae.kl import AutoencoderKL
+from safelight.weights.folder import Index, read_json, weight_files
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one text is read: numbers by the tokenizer, vectors by the encoder."""
+
+    tokenizer: ClipTokenizer
+    encoder: ClipText
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything in a folder, loaded: tensors mapped, in the dtype of the file, on the CPU, in evaluation mode.
+
+    Attributes:
+        index: what ``model_index.json`` says.
+        unet, vae: the networks.
+        readers: the text encoders in the order of their numbers; none is left out but those the model lacks.
+        scheduler: ``scheduler_config.json`` as read.
+        files: every file that was read, for hashes.
+    """
+
+    index: Index
+    unet: UNet
+    vae: AutoencoderKL
+    readers: tuple[Reader, ...]
+    scheduler: Mapping[str, Any]
+    files: tuple[Path, ...]
+
+
+def read_parts(index: Index) -> Parts:
+    """Load every part of a folder whose index was read with `safelight.weights.folder.read_index`.
+
+    Raises:
+        WeightsError: a part is missing, or its weights are unreadable or of another shape than its config says.
+        ConfigError: a part is of a kind or a shape that this family does not have.
+    """
+    folder = index.folder
+    for part in ("unet", "vae", "scheduler"):
+        if part not in index.parts:
+            raise WeightsError(f"{folder / 'model_index.json'}: names no {part}; is this Stable Diffusion 1, 2 or XL?")
+    names = [part for part in ("text_encoder", "text_encoder_2") if part in index.parts]
+    if not names:
+        raise WeightsError(f"{folder / 'model_index.json'}: names no text_encoder; prompts cannot be read")
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    readers = [_reader(folder, name) for name in names]
+    unet, vae = load_unet(folder / "unet"), load_kl(folder / "vae")
+    width = sum(reader.encoder.config.hidden_size for reader in readers)
+    if unet.config.cross_attention_dim != width:
+        asked = unet.config.cross_attention_dim
+        raise ConfigError(f"{folder}: the U-Net reads text of width {asked}, the text encoders write {width}")
+    if unet.config.out_channels not in (vae.config.latent_channels, 2 * vae.config.latent_channels):
+        raise ConfigError(f"{folder}: the U-Net writes {unet.config.out_channels} channels, not the autoencoder's")
+    read = [folder / "model_index.json", scheduler]
+    for part in ("unet", "vae", *names):
+        read += [folder / part / "config.json", *weight_files(folder / part)]
+    return Parts(index, unet, vae, tuple(readers), read_json(scheduler), tuple(read))
+
+
+def _reader(folder: Path, encoder: str) -> Reader:
+    tokenizer = ClipTokenizer.from_folder(folder / encoder.replace("text_encoder", "tokenizer"))
+    return Reader(tokenizer, load_clip_text(folder / encoder))
