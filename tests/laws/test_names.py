@@ -1,0 +1,85 @@
+"""Laws of the names of samplers and schedules."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from safelight.core import schedule
+from safelight.core.path import vp_scaled_linear
+from safelight.core.samplers.table import SAMPLERS, find, split
+from safelight.errors import UnknownNameError
+
+
+def test_every_alias_finds_its_own_row_in_any_spelling() -> None:
+    owners: dict[str, str] = {}
+    for row in SAMPLERS.values():
+        for alias in (row.name, *row.aliases):
+            assert owners.setdefault(alias, row.name) == row.name
+            for spelling in (alias, alias.lower(), alias.upper(), alias.replace(" ", "_"), f" {alias} "):
+                assert find(spelling) is row, spelling
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("Euler a", "euler_ancestral"),
+        ("k_euler_ancestral", "euler_ancestral"),
+        ("euler_a", "euler_ancestral"),
+        ("DPM++ 2M", "dpmpp_2m"),
+        ("dpm++2m", "dpmpp_2m"),
+        ("DPM++ 2M SDE", "dpmpp_2m_sde"),
+        ("HeunDiscreteScheduler", "heun"),
+        ("DDIM", "ddim"),
+    ],
+)
+def test_names_of_other_programs_are_known(spelling: str, name: str) -> None:
+    assert find(spelling).name == name
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name", "grid"),
+    [
+        ("DPM++ 2M Karras", "dpmpp_2m", "karras"),
+        ("DPM++ 2M SDE Karras", "dpmpp_2m_sde", "karras"),
+        ("DPM++ 2M SDE Heun Exponential", "dpmpp_2m_sde_heun", "exponential"),
+        ("Euler a", "euler_ancestral", None),
+        ("Euler SGM Uniform", "euler", "sgm_uniform"),
+        ("euler_ancestral", "euler_ancestral", None),
+        ("heun_karras", "heun", "karras"),
+    ],
+)
+def test_a_name_that_holds_a_schedule_is_split(spelling: str, name: str, grid: str | None) -> None:
+    row, found = split(spelling)
+    assert (row.name, found) == (name, grid)
+
+
+def test_unknown_names_list_the_nearest_known() -> None:
+    with pytest.raises(UnknownNameError, match="euler_a"):
+        find("euler_b")
+    with pytest.raises(UnknownNameError, match="DPM|dpm"):
+        split("dpmpp 2 Karras")
+    with pytest.raises(UnknownNameError, match="karras"):
+        schedule.find("karas")
+
+
+def test_schedules_are_found_in_other_spellings() -> None:
+    assert schedule.find("SGM Uniform") == "sgm_uniform"
+    assert schedule.find("normal") == "linspace"
+    assert schedule.find("Karras") == "karras"
+    for alias, name in schedule.ALIASES.items():
+        assert alias not in schedule.SCHEDULES
+        assert name in schedule.SCHEDULES
+
+
+def test_a_row_names_every_option_of_its_function() -> None:
+    for row in SAMPLERS.values():
+        taken = inspect.signature(row.function).parameters.values()
+        own = {p.name for p in taken if p.kind is p.KEYWORD_ONLY and p.name != "path"}
+        assert own == set(row.options), row.name
+
+
+def test_an_option_that_a_sampler_lacks_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="option of heun"):
+        SAMPLERS["heun"].bind(vp_scaled_linear(), {"eta": 1.0})

@@ -1,0 +1,239 @@
+"""Laws of every row of the table of samplers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from safelight.core.path import CLEAN, EDM, Flow, Level, vp_scaled_linear
+from safelight.core.prediction import noised
+from safelight.core.run import Denoised
+from safelight.core.samplers.table import SAMPLERS
+from safelight.core.schedule import SCHEDULES
+from tests.laws.exempt import rows
+from tests.laws.world import PATHS, Gaussian, Mixture, answer, geometric, silent, slopes
+
+NAMES = sorted(SAMPLERS)
+VE_PATH = EDM()
+
+# Half as much again as was measured: an order alone would not notice a wrong constant.
+# name: (largest error of the ODE at 128 steps, error of mean plus variance at 256 steps)
+CEILING = {
+    "ddim": (1.9e-2, 5.6e-3),
+    "ddpm": (1.9e-2, 1.1e-2),
+    "dpmpp_2m": (1.9e-4, 2.5e-5),
+    "dpmpp_2m_sde": (1.9e-4, 6.3e-5),
+    "dpmpp_2m_sde_heun": (2.8e-4, 1.4e-4),
+    "euler": (1.9e-2, 5.6e-3),
+    "euler_ancestral": (1.9e-2, 1.1e-2),
+    "heun": (3.3e-4, 6.0e-5),
+}
+
+
+def still(name: str) -> dict[str, float]:
+    """Options under which a row solves the ODE."""
+    return {"eta": 0.0} if SAMPLERS[name].stochastic else {}
+
+
+def independent(s: Level, t: Level) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(hash((s, t)) & 0xFFFFFFFF)
+    return torch.randn(9, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("name", rows("constant", NAMES))
+def test_a_constant_denoiser_is_solved_exactly(name: str) -> None:
+    # x0 = c makes x_t = alpha_t c + (sigma_t / sigma_s)(x_s - alpha_s c): the weights of every step sum to one.
+    c, levels = 0.3, [VE_PATH.at_clock(sigma) for sigma in (20.0, 9.0, 5.0, 1.1, 0.4)]
+    start = torch.linspace(-40, 40, 9, dtype=torch.float64)
+    out = answer(SAMPLERS[name].bind(VE_PATH, still(name))(start, levels, silent), lambda x, _: torch.full_like(x, c))
+    torch.testing.assert_close(out, c + 0.4 / 20.0 * (start - c), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", rows("order", NAMES))
+def test_the_ode_is_solved_at_the_declared_order(name: str) -> None:
+    world, errors = Mixture(), []
+    for n in (32, 64, 128):
+        levels = geometric(20.0, 0.1, n)
+        start = world.points(levels[0])
+        out = answer(SAMPLERS[name].bind(VE_PATH, still(name))(start, levels, silent), world.denoise)
+        errors.append((out - world.flow(start, levels[0], levels[-1])).abs().max().item())
+    for slope in slopes(errors):
+        assert abs(slope - SAMPLERS[name].order) < 0.3, (slopes(errors), errors)
+    assert errors[-1] < CEILING[name][0], errors
+
+
+@pytest.mark.parametrize("name", rows("local order", NAMES))
+def test_one_step_from_an_exact_history_has_the_declared_order(name: str) -> None:
+    world, errors = Mixture(), []
+    solver = SAMPLERS[name].bind(VE_PATH, still(name))
+    for halving in range(5):
+        h = 0.2 / 2**halving
+        lams = [-math.log(2.0) + h * part for part in (-2.3, -1.3, 0.0, 0.8)]
+        levels = [VE_PATH.at(lam) for lam in lams]
+        first = world.points(levels[0])
+        before, run = solver.evaluations(levels[:-1]), solver(first.clone(), levels, silent)
+        x, level = next(run)
+        for _ in range(before):
+            # Whatever the run has come to, it hears what the network sees on the exact curve.
+            x, level = run.send(Denoised(world.denoise(world.flow(first, levels[0], level), level)))
+        x.copy_(world.flow(first, levels[0], levels[2]))  # a sampler's state is the tensor that it shows
+        try:
+            while True:
+                x, level = run.send(Denoised(world.denoise(x, level)))
+        except StopIteration as end:
+            errors.append((end.value - world.flow(first, levels[0], levels[-1])).abs().max().item())
+    for slope in slopes(errors)[-2:]:
+        assert abs(slope - (SAMPLERS[name].rule_order + 1)) < 0.3, (slopes(errors), errors)
+
+
+def spread_error(name: str, n: int, high: float, low: float) -> float:
+    """How wrong mean and variance of the output are on Gaussian data, without drawing a single sample.
+
+    On a Gaussian every sampler is affine in its start and its noises, so a batch that holds 0, a unit start and one
+    unit impulse for each noise measures all gains.
+    """
+    world, levels, asked = Gaussian(), geometric(high, low, n), [0]
+
+    def impulse(s: Level, t: Level) -> torch.Tensor:
+        z = torch.zeros(2 + 2 * n, dtype=torch.float64)
+        z[2 + asked[0]] = 1.0
+        asked[0] += 1
+        return z
+
+    start = torch.zeros(2 + 2 * n, dtype=torch.float64)
+    start[1] = 1.0
+    out = answer(SAMPLERS[name].bind(VE_PATH)(start, levels, impulse), world.denoise)
+    gains = out - out[0]
+    (mean, variance), (true_mean, true_variance) = world.law(levels[0]), world.law(levels[-1])
+    got_mean = out[0] + gains[1] * mean
+    got_variance = gains[1] ** 2 * variance + (gains[2:] ** 2).sum()
+    return (got_mean - true_mean).abs().item() + (got_variance - true_variance).abs().item()
+
+
+@pytest.mark.parametrize("name", rows("spread", NAMES))
+def test_mean_and_variance_converge_at_the_declared_order(name: str) -> None:
+    errors = [spread_error(name, n, 20.0, 0.1) for n in (64, 128, 256)]
+    for slope in slopes(errors):
+        assert abs(slope - SAMPLERS[name].order) < 0.3, (slopes(errors), errors)
+    assert errors[-1] < CEILING[name][1], errors
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("road", sorted(PATHS))
+@pytest.mark.parametrize("plan", sorted(SCHEDULES))
+def test_few_steps_are_finite_and_end_at_the_last_prediction(name: str, road: str, plan: str) -> None:
+    path, world = PATHS[road], Mixture()
+    solver, start = SAMPLERS[name].bind(path), torch.linspace(-2, 2, 9, dtype=torch.float64)
+    for n in range(1, 6):
+        levels, seen = SCHEDULES[plan](path, n), []
+
+        def denoise(x: torch.Tensor, level: Level, seen: list[torch.Tensor] = seen) -> torch.Tensor:
+            assert level.sigma > 0
+            seen.append(world.denoise(x, level))
+            return seen[-1]
+
+        out = answer(solver(start * levels[0].sigma, levels, independent), denoise)
+        assert len(seen) == solver.evaluations(levels)
+        assert torch.isfinite(out).all()
+        assert torch.equal(out, seen[-1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_stochastic_rows_ask_for_noise(name: str) -> None:
+    levels, asked = SCHEDULES["karras"](VE_PATH, 6), []
+
+    def noise(s: Level, t: Level) -> torch.Tensor:
+        asked.append((s, t))
+        return independent(s, t)
+
+    answer(SAMPLERS[name].bind(VE_PATH)(torch.ones(9, dtype=torch.float64), levels, noise), Mixture().denoise)
+    assert bool(asked) == SAMPLERS[name].stochastic
+    assert all(t.sigma > 0 for _, t in asked), "the clean end needs no noise"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_picture_is_drawn_in_every_chart(name: str) -> None:
+    # A variance-preserving state is a variance-exploding one times alpha; nothing else may change.
+    vp, world, results = vp_scaled_linear(), Mixture(), []
+    start = torch.linspace(-30, 30, 9, dtype=torch.float64)
+    for scale in (lambda clock: 1.0, lambda clock: 1.0 / math.hypot(1.0, clock)):
+        levels = [Level(scale(clock), scale(clock) * clock) for clock in (14.0, 6.0, 3.1, 1.0, 0.3, 0.1)]
+
+        def noise(s: Level, t: Level) -> torch.Tensor:
+            return torch.sin(torch.arange(9, dtype=torch.float64) * round(100 * t.sigma / t.alpha))
+
+        out = answer(SAMPLERS[name].bind(vp)(start * levels[0].alpha, levels, noise), world.denoise)
+        results.append(out / levels[-1].alpha)
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+def test_heun_keeps_its_order_on_a_flow_from_pure_noise_to_the_end() -> None:
+    world, path, errors = Mixture(), Flow(), []
+    for n in (32, 64, 128):
+        levels = [path.at_clock(1.0 - 0.98 * i / n) for i in range(n + 1)]
+        start = world.points(levels[0])
+        out = answer(SAMPLERS["heun"].bind(path)(start, levels, silent), world.denoise)
+        errors.append((out - world.flow(start, levels[0], levels[-1])).abs().max().item())
+    assert all(abs(slope - 2) < 0.3 for slope in slopes(errors)), errors
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_given_is_left_untouched_and_float32_stays_float32(name: str) -> None:
+    path = vp_scaled_linear()
+    levels, start = SCHEDULES["leading"](path, 4), torch.linspace(-1, 1, 9)
+    kept, list_kept = start.clone(), list(levels)
+
+    def noise(s: Level, t: Level) -> torch.Tensor:
+        return independent(s, t).float()
+
+    out = answer(SAMPLERS[name].bind(path)(start, levels, noise), lambda x, _: x * 0.5)
+    assert out.dtype == torch.float32
+    assert torch.equal(start, kept)
+    assert levels == list_kept
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_stays_on_the_device_of_its_state(name: str) -> None:
+    path, shape = vp_scaled_linear(), (1, 4, 8, 8)
+    start = torch.empty(shape, device="meta")
+    levels = SCHEDULES["karras"](path, 3)
+    out = answer(
+        SAMPLERS[name].bind(path)(start, levels, lambda s, t: torch.empty(shape, device="meta")), lambda x, _: x
+    )
+    assert out.device.type == "meta"
+    assert out.shape == shape
+
+
+def test_a_run_of_no_steps_returns_what_it_was_given() -> None:
+    start = torch.randn(9, dtype=torch.float64)
+    for row in SAMPLERS.values():
+        assert torch.equal(answer(row.bind(VE_PATH)(start, [CLEAN], silent), Mixture().denoise), start)
+
+
+def test_churn_asks_above_the_grid_and_only_between_its_bounds() -> None:
+    path = vp_scaled_linear()
+    levels = SCHEDULES["karras"](path, 8)
+    bounds = {"s_churn": 4.0, "s_tmin": 0.5, "s_tmax": 8.0}
+    for name in ("euler", "heun"):
+        asked: list[Level] = []
+
+        def denoise(x: torch.Tensor, level: Level, asked: list[Level] = asked) -> torch.Tensor:
+            asked.append(level)
+            return Mixture().denoise(x, level)
+
+        answer(SAMPLERS[name].bind(path, bounds)(torch.ones(9, dtype=torch.float64), levels, independent), denoise)
+        gamma = min(4.0 / 8, math.sqrt(2) - 1)
+        for s in levels[:-1]:
+            churned = 0.5 <= path.clock(s) <= 8.0
+            wanted = path.at_clock(path.clock(s) * (1 + gamma)) if churned else s
+            assert any(math.isclose(path.clock(a), path.clock(wanted), rel_tol=1e-12) for a in asked)
+            assert any(math.isclose(a.t, wanted.t, abs_tol=1e-6) for a in asked)
+
+
+def test_noising_rows_matches_the_law_of_the_path() -> None:
+    path, x0, eps = vp_scaled_linear(), torch.randn(3, 2, 2), torch.randn(3, 2, 2)
+    levels = [path.level(t) for t in (0, 500, 999)]
+    for i, level in enumerate(levels):
+        assert torch.equal(noised(x0, eps, levels)[i], level.alpha * x0[i] + level.sigma * eps[i])
