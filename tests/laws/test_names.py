@@ -58,7 +58,7 @@ def test_a_name_that_holds_a_schedule_is_split(spelling: str, name: str, grid: s
 def test_unknown_names_list_the_nearest_known() -> None:
     with pytest.raises(UnknownNameError, match="euler_a"):
         find("euler_b")
-    with pytest.raises(UnknownNameError, match="DPM|dpm"):
+    with pytest.raises(UnknownNameError, match=r"DPM|dpm"):
         split("dpmpp 2 Karras")
     with pytest.raises(UnknownNameError, match="karras"):
         schedule.find("karas")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_the_clock_leads_back_to_its_level(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_noise_grows_along_the_table_and_the_ends_are_its_ends(name: str) -> None:
     path, levels = PATHS[name], samples(name)
-    assert all(a.lam > b.lam and a.t < b.t for a, b in zip(levels, levels[1:]))  # noqa: RUF007
+    assert all(a.lam > b.lam and a.t < b.t for a, b in pairwise(levels))
     assert path.ends == (path.trained(path.steps - 1), path.trained(0)) or name in ("edm", "ve")
     assert path.ends[0].lam < path.ends[1].lam
 

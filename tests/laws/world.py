@@ -1,17 +1,28 @@
 """Small worlds in which the right answer is known: a constant, a Gaussian and a mixture of two, in float64.
 
-All are one-dimensional; a batch of points is a state [B]. At a level the law of x is alpha x0 + sigma eps in closed form.
+All are one-dimensional; a batch of points is a state [B]. The law of x = alpha x0 + sigma eps has a closed form.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from safelight.core.path import EDM, VE, VP, Flow, Level, Path, vp_cosine, vp_linear, vp_scaled_linear, zero_terminal_snr
+from safelight.core.path import (
+    EDM,
+    VE,
+    Flow,
+    Level,
+    Path,
+    vp_cosine,
+    vp_linear,
+    vp_scaled_linear,
+    zero_terminal_snr,
+)
 from safelight.core.run import Denoised, Run
 
 PATHS: dict[str, Path] = {
@@ -114,4 +125,4 @@ class Mixture:
 
 def slopes(errors: Sequence[float]) -> list[float]:
     """Orders of convergence between neighbours of a list whose step halves each time."""
-    return [math.log2(a / b) for a, b in zip(errors, errors[1:])]  # noqa: RUF007
+    return [math.log2(a / b) for a, b in pairwise(errors)]
