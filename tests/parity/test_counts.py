@@ -1,0 +1,100 @@
+"""Full-size networks hold the released numbers of parameters and tensors; built without memory, at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from safelight.encoders.clip import ClipText, ClipTextConfig
+from safelight.families.sd.model import UNet, UNetConfig
+from safelight.vae.kl import AutoencoderKL, KLConfig
+
+CROSS_DOWN, DOWN, CROSS_UP, UP = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"
+SD2 = {
+    "attention_head_dim": [5, 10, 20, 20],
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+    "upcast_attention": True,
+}
+SDXL = {
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": [DOWN, CROSS_DOWN, CROSS_DOWN],
+    "up_block_types": [CROSS_UP, CROSS_UP, UP],
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "sample_size": 128,
+}
+REFINER = {
+    **SDXL,
+    "block_out_channels": [384, 768, 1536, 1536],
+    "down_block_types": [DOWN, CROSS_DOWN, CROSS_DOWN, DOWN],
+    "up_block_types": [UP, CROSS_UP, CROSS_UP, UP],
+    "transformer_layers_per_block": 4,
+    "attention_head_dim": [6, 12, 24, 24],
+    "cross_attention_dim": 1280,
+    "projection_class_embeddings_input_dim": 2560,
+}
+BIG_G = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
+    "architectures": ["CLIPTextModelWithProjection"],
+}
+OPEN_H = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}
+
+
+def unet(raw: dict[str, Any]) -> nn.Module:
+    return UNet(UNetConfig.from_dict(raw))
+
+
+def vae(raw: dict[str, Any]) -> nn.Module:
+    return AutoencoderKL(KLConfig.from_dict(raw))
+
+
+def text(raw: dict[str, Any]) -> nn.Module:
+    return ClipText(ClipTextConfig.from_dict(raw))
+
+
+@pytest.mark.parametrize(
+    ("build", "raw", "parameters", "tensors"),
+    [
+        pytest.param(unet, {}, 859_520_964, 686, id="SD 1 U-Net"),
+        pytest.param(unet, {"in_channels": 9}, 859_535_364, 686, id="SD 1 inpainting U-Net"),
+        pytest.param(unet, SD2, 865_910_724, 686, id="SD 2 U-Net"),
+        pytest.param(unet, SDXL, 2_567_463_684, 1680, id="SDXL U-Net"),
+        pytest.param(unet, REFINER, 2_259_526_660, 1220, id="SDXL refiner U-Net"),
+        pytest.param(vae, {}, 83_653_863, 248, id="SD autoencoder"),
+        pytest.param(text, {}, 123_060_480, 196, id="CLIP-L text"),
+        pytest.param(text, OPEN_H, 340_387_840, 372, id="OpenCLIP-H text"),
+        pytest.param(text, BIG_G, 694_659_840, 517, id="OpenCLIP-bigG text"),
+    ],
+)
+def test_full_size_networks_have_the_released_counts(
+    build: Callable[[dict[str, Any]], nn.Module], raw: dict[str, Any], parameters: int, tensors: int
+) -> None:
+    start = time.process_time()
+    with torch.device("meta"):
+        network = build(raw)
+    assert time.process_time() - start < 2
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert len(network.state_dict()) == tensors
+    assert all(t.is_meta for t in network.state_dict().values())
