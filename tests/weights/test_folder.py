@@ -1,0 +1,105 @@
+"""A released folder is read by its index, and what is missing or dangerous in it is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safelight.errors import ConfigError, WeightsError
+from safelight.weights.folder import read_index, read_json, weight_files
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_an_index_names_parts_and_settings(tmp_path: Path) -> None:
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.6.0",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "safety_checker": [None, None],
+        "requires_safety_checker": False,
+    }
+    write_json(tmp_path / "model_index.json", index)
+    read = read_index(tmp_path)
+    assert (read.folder, read.pipeline) == (tmp_path, "StableDiffusionPipeline")
+    assert read.parts == {"unet": ("diffusers", "UNet2DConditionModel")}
+    assert read.settings == {"requires_safety_checker": False}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not valid JSON"), ("[]", "not a table"), ("{}", "_class_name"), ('{"_class_name": 5}', "_class_name")],
+)
+def test_a_damaged_index_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "model_index.json").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read_index(tmp_path)
+
+
+def test_a_part_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    write_json(tmp_path / "model_index.json", {"_class_name": "X", "../up": ["a", "b"]})
+    with pytest.raises(ConfigError, match="not a plain name"):
+        read_index(tmp_path)
+
+
+def test_a_missing_folder_or_index_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such folder"):
+        read_index(tmp_path / "none")
+    with pytest.raises(WeightsError, match="is the model complete"):
+        read_index(tmp_path)
+
+
+def test_a_table_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with (tmp_path / "b.json").open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(WeightsError, match="no configuration"):
+        read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(
+    ("present", "taken"),
+    [
+        (["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"], 0),
+        (["model.fp16.safetensors", "pytorch_model.bin"], 0),
+        (["model.safetensors"], 0),
+    ],
+)
+def test_the_full_precision_file_comes_first(tmp_path: Path, present: list[str], taken: int) -> None:
+    for name in present:
+        (tmp_path / name).touch()
+    assert weight_files(tmp_path) == [tmp_path / present[taken]]
+
+
+def test_shards_are_found_by_their_index(tmp_path: Path) -> None:
+    shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"]
+    index = {"weight_map": {"a": shards[1], "b": shards[0], "c": shards[1]}}
+    write_json(tmp_path / "model.safetensors.index.json", index)
+    (tmp_path / shards[0]).touch()
+    with pytest.raises(WeightsError, match=r"00002-of-00002.*this shard is missing"):
+        weight_files(tmp_path)
+    (tmp_path / shards[1]).touch()
+    assert weight_files(tmp_path) == [tmp_path / name for name in shards]
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "..", "", "a\\b"])
+def test_a_shard_cannot_lie_elsewhere(tmp_path: Path, name: str) -> None:
+    write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": name}})
+    with pytest.raises(ConfigError, match="not a plain name"):
+        weight_files(tmp_path)
+
+
+def test_a_pickle_alone_is_refused_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "diffusion_pytorch_model.bin").touch()
+    with pytest.raises(WeightsError, match="this is a pickle"):
+        weight_files(tmp_path)
+    with pytest.raises(WeightsError, match="is the model complete"):
+        weight_files(tmp_path / "none")
