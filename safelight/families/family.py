@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from safelight.core.path import Level
 from safelight.vae.latent import LatentSpec
 from safelight.weights.folder import Index
 
@@ -36,14 +38,37 @@ class Cond(Protocol):
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a request gets when it does not say: sizes in pixels, names as in the tables of samplers and schedules."""
+    """What a request gets when it does not say.
+
+    Attributes:
+        width, height: in pixels.
+        levels: n -> the n + 1 levels that the released schedule visits.
+        start: (unit noise, levels) -> the state from which text to image begins.
+        sampler: row of SAMPLERS; options: what the released schedule changes in it.
+    """
 
     width: int
     height: int
-    steps: int
-    guidance: float
+    levels: Callable[[int], list[Level]]
+    start: Callable[[Tensor, list[Level]], Tensor]
     sampler: str
-    schedule: str
+    options: Mapping[str, float | str] = field(default_factory=dict)
+
+
+class Prompt(NamedTuple):
+    """What an encoder is asked to read.
+
+    Attributes:
+        text: any length; what does not fit is cut and told.
+        size: (width, height) of the picture in pixels.
+        skip: layers left out at the end, 0 for none ("clip skip" of other programs counts from 1).
+        negative: whether this is the branch that guidance leads away from.
+    """
+
+    text: str
+    size: tuple[int, int]
+    skip: int = 0
+    negative: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,19 +89,22 @@ class Model:
     """What one loaded checkpoint answers. Frozen: several threads may draw from it at once.
 
     Attributes:
-        family: name of its family.
+        family: name of its family. folder: where it was read from.
         network: the denoiser. encoders: text encoders in the order in which they are asked. vae: the autoencoder.
         path: the noise levels it was trained on (`safelight.core.path`).
         prediction: what the network's output is: ``eps``, ``v``, ``x0``, ``flow`` or ``edm``.
         latent: shape and scale of the latents.
         tasks: what it can be asked for, such as ``text``, ``image``, ``inpaint``.
         defaults: for requests that do not say.
-        encode: prompt and size (width, height) -> `Words`.
+        encode: `Prompt` -> `Words`.
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.
-        hashes: file, relative to the model's folder -> SHA-256.
+        conceal: for networks that are shown the picture to repaint: (cond, mask [1, 1, h, w], latents of the picture with
+            a hole) -> cond; None for the others.
+        files: every file that was read, below ``folder``.
     """
 
     family: str
+    folder: Path
     network: nn.Module
     encoders: tuple[nn.Module, ...]
     vae: nn.Module
@@ -85,9 +113,10 @@ class Model:
     latent: LatentSpec
     tasks: tuple[str, ...]
     defaults: Defaults
-    encode: Callable[[str, tuple[int, int]], Words]
+    encode: Callable[[Prompt], Words]
     predict: Callable[[Tensor, Tensor, Any], Tensor]
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    conceal: Callable[[Any, Tensor, Tensor], Any] | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Fit:
     ema: float = 0.999
     precision: str = "bf16"
     seed: int = 0
-    save_every: int = 500
+    save_every: int = 250
     log_every: int = 10
     sample_every: int = 0
 

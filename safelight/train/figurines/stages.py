@@ -134,7 +134,9 @@ def learn_unet(run: Path, plan: Plan, clock: Clock, device: str, start: Path | N
 def load_text(run: Path, plan: Plan, tokenizer: ClipTokenizer) -> ClipText:
     """The trained text encoder, without the heads it was taught with."""
     text = ClipText(plan.words.config(tokenizer.end + 1))
-    load_into(text, run / "text" / AVERAGE, rename=lambda name: name.removeprefix("text.") if name[:5] == "text." else None)
+    load_into(
+        text, run / "text" / AVERAGE, rename=lambda name: name.removeprefix("text.") if name[:5] == "text." else None
+    )
     return text.eval()
 
 

@@ -1,0 +1,62 @@
+"""Which models there are and how one is loaded: by the name of one that came with the program, or by its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safelight.errors import ConfigError, UnknownNameError, WeightsError
+from safelight.families.family import Family, Model
+from safelight.families.sd.wiring import SD
+from safelight.runtime.device import Place, folders
+from safelight.weights.folder import read_index, read_json
+
+DEFAULT = "figurines"
+FAMILIES: tuple[Family, ...] = (SD,)
+NOTES = "safelight.json"
+
+
+def shipped() -> dict[str, Path]:
+    """The models that came with the program: name -> folder."""
+    return {place.parent.name: place.parent for place in sorted(folders().assets.glob("*/model_index.json"))}
+
+
+def locate(name: str) -> Path:
+    """The folder of a model given by name or path.
+
+    Raises:
+        UnknownNameError: it is neither. WeightsError: it is a file.
+    """
+    known = shipped()
+    if name in known:
+        return known[name]
+    place = Path(name).expanduser()
+    if place.is_dir():
+        return place
+    if place.exists():
+        raise WeightsError(f"{place}: is a file; a model is a folder with a model_index.json")
+    raise UnknownNameError("model (neither a folder nor one that came with safelight)", name, known)
+
+
+def load_model(folder: Path, place: Place) -> Model:
+    """Load a model's folder and put it where it will compute.
+
+    Raises:
+        WeightsError, ConfigError: something in the folder is missing, damaged, or of an unknown kind.
+    """
+    index = read_index(folder)
+    for family in FAMILIES:
+        if family.reads(index):
+            model = family.load(index)
+            for module in (model.network, *model.encoders, model.vae):
+                module.to(place.device, place.dtype).requires_grad_(False)
+            return model
+    known = ", ".join(sorted(name for family in FAMILIES for name in family.pipelines))
+    raise ConfigError(f"{folder}: a {index.pipeline} is not known; known are {known}")
+
+
+def notes(folder: Path) -> Mapping[str, Any]:
+    """What a model of ours says about itself in ``safelight.json``: card, camera, defaults; empty for other folders."""
+    place = folder / NOTES
+    return read_json(place) if place.is_file() else {}

@@ -1,0 +1,118 @@
+"""The recipe of a picture: everything that is needed to draw it again, as JSON in the picture's own file.
+
+A PNG carries it twice: under ``safelight`` for machines, and under ``parameters`` in the text that A1111 made customary.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from safelight import __version__
+from safelight.errors import ImageError
+
+NUMERICS = 1
+"""Version of the numbers: pictures of equal recipes are equal in bits only where this is equal."""
+KEY, TEXT = "safelight", "parameters"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one picture was drawn from.
+
+    Attributes:
+        model: name, family, and ``files``: file below its folder -> SHA-256.
+        levels: every level visited, as [alpha, sigma, t].
+        seed: this picture's own.
+        rows: rows of every network call.
+        threads: of one operation on a CPU; other numbers may change the last bits.
+        image, mask: SHA-256 of the pixels that came in, and their file names; None without.
+        camera: the canonical camera of the model's pictures, where it has one.
+    """
+
+    model: Mapping[str, Any]
+    task: str
+    prompt: str
+    negative: str
+    seed: int
+    steps: int
+    sampler: str
+    options: Mapping[str, float | str]
+    schedule: str
+    levels: list[list[float]]
+    guidance: float
+    rescale: float
+    size: tuple[int, int]
+    skip: int
+    rows: int
+    device: str
+    dtype: str
+    threads: int
+    strength: float | None = None
+    image: Mapping[str, str] | None = None
+    mask: Mapping[str, str] | None = None
+    camera: Mapping[str, float] | None = None
+    numerics: int = NUMERICS
+    safelight: str = __version__
+    torch: str = torch.__version__
+    machine: str = f"{platform.system()} {platform.machine()}"
+
+    def json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe in a text; ImageError where it is not one."""
+        try:
+            raw = json.loads(text)
+            known = {field.name for field in fields(cls)}
+            if not isinstance(raw, dict) or (strange := sorted(set(raw) - known)):
+                raise ImageError(f"the recipe holds what this version does not know: {', '.join(strange)}")
+            return cls(**{**raw, "size": tuple(raw["size"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ImageError(f"the recipe is damaged ({error})") from None
+
+    def parameters(self) -> str:
+        """The text that A1111 writes and other programs read: prompt, negative prompt, settings."""
+        hashes = [value for name, value in self.model.get("files", {}).items() if name.startswith("unet/")]
+        settings: dict[str, Any] = {
+            "Steps": self.steps,
+            "Sampler": self.sampler,
+            "Schedule type": self.schedule,
+            "CFG scale": f"{self.guidance:g}",
+            "Seed": self.seed,
+            "Size": f"{self.size[0]}x{self.size[1]}",
+            "Model hash": next((h[:10] for h in hashes if len(h) == 64), None),
+            "Model": self.model.get("name"),
+            "Denoising strength": None if self.strength is None else f"{self.strength:g}",
+            "Clip skip": self.skip + 1 if self.skip else None,
+            "RNG": "CPU",
+            "Version": f"safelight {self.safelight}",
+        }
+        last = ", ".join(f"{name}: {quoted(str(value))}" for name, value in settings.items() if value is not None)
+        negative = [f"Negative prompt: {self.negative}"] if self.negative else []
+        return "\n".join([self.prompt, *negative, last])
+
+
+def quoted(value: str) -> str:
+    """A value in A1111's way: as it is, or as a JSON string where a comma, colon or line break would confuse."""
+    return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ',:\n"') else value
+
+
+def recipe_in(picture: Image) -> Recipe:
+    """The recipe that a picture brings along.
+
+    Raises:
+        ImageError: it has none, or a damaged one.
+    """
+    text = getattr(picture, "text", picture.info).get(KEY)
+    if not isinstance(text, str):
+        raise ImageError("the picture holds no recipe of safelight's; only PNG files that it wrote do")
+    return Recipe.from_json(text)

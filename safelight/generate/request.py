@@ -1,0 +1,80 @@
+"""What a person asks for: one frozen record; whatever it leaves open, the model's defaults decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from PIL.Image import Image
+
+from safelight.errors import RequestError
+
+MAX_STEPS = 1000
+MAX_EDGE = 8192
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture, or the first of several: picture i of a request with seed s has the seed s + i.
+
+    Args:
+        prompt: what to draw; the empty text is allowed.
+        negative: what to lead away from; matters where ``guidance`` is not 1.
+        steps: 1 to 1000; None for the model's own number.
+        sampler: a name of the table of samplers, in any program's spelling; None for the model's own.
+        schedule: a name of the table of schedules; None for the levels that the model's files ask for.
+        options: changes of the sampler's options, such as ``{"eta": 0.5}``.
+        guidance: classifier-free guidance; 1 follows the prompt alone and halves the work, 0 ignores it, more exaggerates
+            it; None for the model's own.
+        rescale: 0 (off) to 1, pulls the spread of guided predictions back.
+        seed: of the first picture; any 64-bit number.
+        size: (width, height) in pixels, multiples of the model's stride; None for the model's own, or the image's.
+        image: a picture to start from, of any size; it is fitted to ``size``.
+        strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
+        mask: with ``image``, white where it is repainted, black where it is kept.
+        skip: layers of the text encoder left out at its end, 0 for none.
+        rows: rows of every network call, 0 for as many as the guidance needs; more buys throughput for batches. Pictures
+            of equal ``rows`` are equal to the last bit.
+
+    Raises:
+        RequestError: a number out of its range, or options that contradict each other.
+    """
+
+    prompt: str = ""
+    negative: str = ""
+    steps: int | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    options: Mapping[str, float | str] = field(default_factory=dict)
+    guidance: float | None = None
+    rescale: float = 0.0
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    image: Image | None = None
+    strength: float | None = None
+    mask: Image | None = None
+    skip: int = 0
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise RequestError(f"steps must lie between 1 and {MAX_STEPS}, not {self.steps}")
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise RequestError(f"the guidance must be a finite number, not {self.guidance}")
+        if not 0.0 <= self.rescale <= 1.0:
+            raise RequestError(f"rescale must lie between 0 and 1, not {self.rescale}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise RequestError(f"the seed {self.seed} does not fit in 64 bits")
+        if self.size and not all(1 <= edge <= MAX_EDGE for edge in self.size):
+            raise RequestError(
+                f"the size must lie between 1x1 and {MAX_EDGE}x{MAX_EDGE}, not {self.size[0]}x{self.size[1]}"
+            )
+        if self.strength is not None and not 0.0 <= self.strength <= 1.0:
+            raise RequestError(f"the strength must lie between 0 and 1, not {self.strength}")
+        if self.image is None and (self.strength is not None or self.mask is not None):
+            raise RequestError("a strength or a mask needs an image to start from")
+        if self.skip < 0:
+            raise RequestError(f"skip counts layers, 0 or more, not {self.skip}")
+        if not 0 <= self.rows <= 64:
+            raise RequestError(f"the rows of a call must lie between 0 and 64, not {self.rows}")

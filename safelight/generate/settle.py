@@ -1,0 +1,84 @@
+"""From a request to exactly what will be computed: every default filled in, every name resolved, every level listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from safelight.core import schedule
+from safelight.core.path import Level
+from safelight.core.samplers.table import Bound, split
+from safelight.errors import RequestError
+from safelight.families.family import Model
+from safelight.generate.models import notes
+from safelight.generate.request import Request
+
+STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
+"""For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What will be computed for one picture.
+
+    Attributes:
+        request: with every number filled in.
+        task: ``text``, ``image`` or ``inpaint``.
+        sampler: bound to the model's path.
+        schedule: name of the schedule, or ``model`` for the levels that the model's files ask for.
+        levels: those that are visited, noisiest first; shorter than ``steps + 1`` where an image is the start.
+        size: (width, height) in pixels.
+    """
+
+    request: Request
+    task: str
+    sampler: Bound
+    schedule: str
+    levels: list[Level]
+    size: tuple[int, int]
+
+    @property
+    def guidance(self) -> float:
+        """The scale of the guidance."""
+        return GUIDANCE if self.request.guidance is None else self.request.guidance
+
+    def seeded(self, index: int) -> Settled:
+        """The same for picture ``index`` of the request: its seed is that many higher."""
+        return replace(self, request=replace(self.request, seed=self.request.seed + index))
+
+
+def settle(model: Model, request: Request) -> Settled:
+    """Decide everything that the request leaves open.
+
+    Raises:
+        RequestError: the model cannot do what is asked, or a number does not fit it.
+        UnknownNameError: no such sampler, schedule or option.
+    """
+    own = notes(model.folder).get("defaults", {})
+    task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
+    if task not in model.tasks:
+        need = "an image and a mask" if model.tasks == ("inpaint",) else "another model"
+        raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
+    steps = request.steps or int(own.get("steps", STEPS))
+    sampler, named = split(request.sampler) if request.sampler else split(model.defaults.sampler)
+    if named and request.schedule and schedule.find(request.schedule) != named:
+        raise RequestError(f"the sampler's name says schedule {named!r}, the schedule {request.schedule!r}; give one")
+    options = {**({} if request.sampler else model.defaults.options), **request.options}
+    wanted = named or (schedule.find(request.schedule) if request.schedule else None)
+    levels = schedule.SCHEDULES[wanted](model.path, steps) if wanted else model.defaults.levels(steps)
+    strength = request.strength
+    if request.image is not None:
+        strength = (1.0 if model.conceal else STRENGTH) if strength is None else strength
+        levels = schedule.start(levels, strength)
+    guidance = float(own.get("guidance", GUIDANCE)) if request.guidance is None else float(request.guidance)
+    size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
+    model.latent.shape(*size)
+    filled = replace(request, steps=steps, guidance=guidance, strength=strength, size=size)
+    return Settled(filled, task, sampler.bind(model.path, options), wanted or "model", levels, size)
+
+
+def fitted(model: Model, request: Request) -> tuple[int, int]:
+    """The size of the request's image, each edge rounded to the nearest multiple of the model's stride."""
+    assert request.image is not None
+    stride = model.latent.stride
+    width, height = (max(stride, round(edge / stride) * stride) for edge in request.image.size)
+    return width, height
