@@ -50,7 +50,8 @@ def leading_positions(steps: int, n: int, offset: int = 0, spare: bool = False) 
 def trailing_positions(steps: int, n: int) -> list[float]:
     """n whole positions from T - 1 downwards, strides of T / n rounded half to even."""
     _check(n, steps)
-    return [float(round(steps - i * steps / n) - 1) for i in range(n)]
+    stride = steps - (steps - steps / n)  # with the rounding of numpy.arange, on which diffusers' halves depend
+    return [float(round(steps - i * stride) - 1) for i in range(n)]
 
 
 def linspace_positions(steps: int, n: int, rounded: bool = False, spare: bool = False) -> list[float]:
@@ -64,7 +65,8 @@ def linspace_positions(steps: int, n: int, rounded: bool = False, spare: bool = 
     """
     _check(n, steps - spare)
     gaps = n - 1 + spare
-    positions = [(steps - 1) * (gaps - i) / gaps if gaps else float(steps - 1) for i in range(n)]
+    stride = (steps - 1) / gaps if gaps else 0.0
+    positions = [float(steps - 1), *((gaps - i) * stride for i in range(1, n))]
     return [float(round(k)) for k in positions] if rounded else positions
 
 
