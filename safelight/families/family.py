@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from torch import Tensor, nn
 
 from safelight.core.path import Level
+from safelight.vae.kl import AutoencoderKL
 from safelight.vae.latent import LatentSpec
 from safelight.weights.folder import Index
 
@@ -107,7 +108,7 @@ class Model:
     folder: Path
     network: nn.Module
     encoders: tuple[nn.Module, ...]
-    vae: nn.Module
+    vae: AutoencoderKL
     path: Any
     prediction: str
     latent: LatentSpec

@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
@@ -60,7 +59,8 @@ class Drawn:
         return info
 
 
-class Shown(NamedTuple):
+@dataclass(frozen=True)
+class Shown:
     """One evaluation of one picture.
 
     Attributes:
@@ -148,7 +148,7 @@ class Pipe:
             shown = Shown(index, step.index, step.total, step.level, step.denoised, self)
             if step.index == step.total:
                 spent = {"encode": encode, "denoise": time.perf_counter() - begun}
-                shown = shown._replace(latents=step.x, drawn=self._drawn(settled, scene, step.x, spent))
+                shown = replace(shown, latents=step.x, drawn=self._drawn(settled, scene, step.x, spent))
             yield shown
 
     def _drawn(self, settled: Settled, scene: task.Scene, x: Tensor, spent: dict[str, float]) -> Drawn:

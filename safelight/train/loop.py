@@ -21,13 +21,12 @@ FREE = ("steps", "save_every", "log_every", "sample_every", "decay", "hold")  # 
 
 
 class Task(Protocol):
-    """Something that can be learned.
+    """Something that can be learned."""
 
-    Attributes:
-        module: the weights that are trained.
-    """
-
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """The weights that are trained."""
+        ...
 
     def loss(self, step: int, rows: slice) -> Tensor:
         """The mean loss over these rows of the batch of ``step``; every random choice is a function of (seed, step)."""

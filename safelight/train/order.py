@@ -1,4 +1,4 @@
-"""Which rows a step sees: a function of (seed, step) alone, so that a resumed run goes on exactly as if never stopped."""
+"""Which rows a step sees: a function of (seed, step) alone, so that a resumed run goes on as if never stopped."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def generator(seed: int, step: int, purpose: str) -> torch.Generator:
 
 
 def rows(seed: int, step: int, batch: int, count: int) -> list[int]:
-    """The ``batch`` row numbers of step ``step`` from a table of ``count`` rows: shuffled anew in every pass, none left out.
+    """The ``batch`` row numbers of step ``step`` from a table of ``count`` rows.
 
-    A batch may reach over the end of a pass into the next.
+    Every pass is shuffled anew and leaves none out; a batch may reach over the end of a pass into the next.
     """
     wanted = range(step * batch, (step + 1) * batch)
     shuffles: dict[int, list[int]] = {}

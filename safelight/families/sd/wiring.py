@@ -128,7 +128,8 @@ def encode(parts: Parts, prompt: Prompt) -> Words:
     times = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device)
     told = Told(text.context, text.pooled, times)
     if prompt.negative and not prompt.text and parts.index.settings.get("force_zeros_for_empty_prompt"):
-        told = replace(told, context=torch.zeros_like(told.context), pooled=torch.zeros_like(text.pooled))
+        zeros = None if text.pooled is None else torch.zeros_like(text.pooled)
+        told = replace(told, context=torch.zeros_like(told.context), pooled=zeros)
     return Words(told, text.cut)
 
 

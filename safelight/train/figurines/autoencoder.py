@@ -60,7 +60,7 @@ class Squeezing:
         size = portraits.pictures.shape[1]
         self.module = AutoencoderKL(vae.config(size))
         if vae.decoder_only:
-            for part in (self.module.encoder, self.module.quant_conv):
+            for part in filter(None, (self.module.encoder, self.module.quant_conv)):
                 part.requires_grad_(False)
         self.vae, self.portraits, self.batch, self.seed, self.size = vae, portraits, batch, seed, size
 

@@ -1,0 +1,109 @@
+"""Put the trained parts together as a released Stable Diffusion folder, in half precision, with a card of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safelight import __version__
+from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.figurines.render import PORTRAIT
+from safelight.train.figurines import portraits
+from safelight.train.figurines.autoencoder import preview_matrix
+from safelight.train.figurines.plan import Plan
+from safelight.train.figurines.stages import AVERAGE, cached_latents, load_text, load_vae
+from safelight.weights.load import read
+from safelight.weights.save import save, write
+
+PARTS = {
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+ABSENT = ("feature_extractor", "image_encoder", "safety_checker")
+PREDICTIONS = {"v": "v_prediction", "eps": "epsilon", "x0": "sample"}
+
+
+def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path:
+    """Write the model of a finished run.
+
+    Args:
+        folder: made if missing; files there are replaced.
+        card: what people should know of the model; shown by ``safelight models``.
+    """
+    tokenizer = ClipTokenizer.from_folder(run / "tokenizer")
+    text, vae = load_text(run, plan, tokenizer), load_vae(run, plan)
+    latents = cached_latents(run, plan)
+    scale = float(1 / latents.std())
+    unet = plan.unet.config(latents.shape[1], latents.shape[2], plan.words.width)
+    halve(folder / "unet" / "diffusion_pytorch_model.safetensors", read(run / "unet" / AVERAGE))
+    halve(folder / "vae" / "diffusion_pytorch_model.safetensors", state(vae))
+    halve(folder / "text_encoder" / "model.safetensors", state(text))
+    write_json(folder / "unet" / "config.json", {"_class_name": "UNet2DConditionModel", **asdict(unet)})
+    vae_config = asdict(plan.vae.config(plan.data.size, scale))
+    del vae_config["shift_factor"]
+    write_json(folder / "vae" / "config.json", {"_class_name": "AutoencoderKL", **vae_config})
+    text_config = asdict(text.config)
+    del text_config["projection"]
+    heading = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
+    write_json(folder / "text_encoder" / "config.json", {**heading, **text_config})
+    for file in sorted((run / "tokenizer").iterdir()):
+        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+        write(folder / "tokenizer" / file.name, [file.read_bytes()])
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler(plan))
+    nothing = {name: [None, None] for name in ABSENT}
+    index = {"_class_name": "StableDiffusionPipeline", **PARTS, **nothing, "requires_safety_checker": False}
+    write_json(folder / "model_index.json", index)
+    notes = {
+        "card": dict(card),
+        "defaults": {"steps": 20, "guidance": 2.0},
+        "camera": dict(PORTRAIT),
+        "vocabulary": "figurines",
+        "preview": preview_matrix(latents * scale, portraits.load(run / "data")),
+        "made_by": f"safelight {__version__}",
+    }
+    write_json(folder / "safelight.json", notes)
+    return folder
+
+
+def scheduler(plan: Plan) -> dict[str, Any]:
+    """The released form of the plan's noise path: DDIM over trailing levels from pure noise."""
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": plan.path.steps,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "prediction_type": PREDICTIONS[plan.unet.prediction],
+        "clip_sample": False,
+        "set_alpha_to_one": True,
+        "steps_offset": 0,
+        "thresholding": False,
+    }
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's tensors by name."""
+    return {name: tensor.detach() for name, tensor in module.state_dict().items()}
+
+
+def halve(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Save tensors in half precision."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save({name: tensor.to(torch.float16) for name, tensor in tensors.items()}, path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Indented JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, [(json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()])
