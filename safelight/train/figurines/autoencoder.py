@@ -80,7 +80,7 @@ class Squeezing:
 
     def loss(self, step: int, part: slice) -> Tensor:
         """Pixels + slopes + divergence."""
-        x = self.pictures(step)[part].contiguous(memory_format=torch.channels_last)
+        x = self.pictures(step)[part]
         posterior = self.module.encode(x)
         noise = torch.randn(posterior.mean.shape, generator=generator(self.seed, step, "posterior"))
         y = self.module.decode(posterior.sample(noise)).float()
