@@ -11,7 +11,7 @@ from safelight.figurines.shapes import Vector
 
 SKIN: Final[dict[str, Vector]] = {
     "tan": (0.95, 0.74, 0.55),
-    "brown": (0.55, 0.33, 0.20),
+    "brown": (0.60, 0.36, 0.20),
     "yellow": (0.98, 0.84, 0.20),
     "green": (0.38, 0.70, 0.28),
     "blue": (0.30, 0.54, 0.90),
@@ -20,7 +20,7 @@ SKIN: Final[dict[str, Vector]] = {
 HAIR: Final[dict[str, Vector]] = {
     "black": (0.10, 0.10, 0.12),
     "brown": (0.38, 0.21, 0.10),
-    "blond": (0.96, 0.86, 0.48),
+    "blond": (0.96, 0.80, 0.36),
     "red": (0.82, 0.20, 0.10),
     "green": (0.10, 0.50, 0.24),
     "blue": (0.12, 0.26, 0.74),
@@ -44,13 +44,13 @@ HAT: Final[dict[str, Vector]] = {
 CLOTHES: Final[dict[str, Vector]] = {**HAT, "black": (0.11, 0.11, 0.13), "white": (0.97, 0.97, 0.97)}
 MARK: Final[dict[str, Vector]] = {"red": (0.86, 0.04, 0.08), "black": (0.06, 0.06, 0.07), "white": (1.0, 1.0, 1.0)}
 BACKGROUND: Final[dict[str, Vector]] = {
-    "sky blue": (0.66, 0.86, 1.00),
-    "mint": (0.66, 0.96, 0.82),
-    "lavender": (0.78, 0.74, 1.00),
+    "sky blue": (0.60, 0.86, 1.00),
+    "mint": (0.60, 0.95, 0.78),
+    "lavender": (0.75, 0.69, 1.00),
     "rose": (1.00, 0.74, 0.74),
-    "lemon": (1.00, 0.96, 0.62),
-    "lime": (0.80, 0.96, 0.58),
-    "orchid": (0.96, 0.70, 0.96),
+    "lemon": (1.00, 0.98, 0.64),
+    "lime": (0.80, 0.96, 0.50),
+    "orchid": (0.98, 0.68, 0.94),
 }
 
 WHITE: Final[Vector] = (0.98, 0.98, 0.98)
