@@ -154,17 +154,20 @@ def test_only_stochastic_rows_ask_for_noise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_picture_is_drawn_in_every_chart(name: str) -> None:
+@pytest.mark.parametrize("churn", [0.0, 1.5])
+def test_the_same_picture_is_drawn_in_every_chart(name: str, churn: float) -> None:
     # A variance-preserving state is a variance-exploding one times alpha; nothing else may change.
+    options = {"s_churn": churn} if "s_churn" in SAMPLERS[name].options else {}
     vp, world, results = vp_scaled_linear(), Mixture(), []
     start = torch.linspace(-30, 30, 9, dtype=torch.float64)
-    for scale in (lambda clock: 1.0, lambda clock: 1.0 / math.hypot(1.0, clock)):
+    charts = ((VE_PATH, lambda clock: 1.0), (vp, lambda clock: 1.0 / math.hypot(1.0, clock)))
+    for path, scale in charts:
         levels = [Level(scale(clock), scale(clock) * clock) for clock in (14.0, 6.0, 3.1, 1.0, 0.3, 0.1)]
 
         def noise(s: Level, t: Level) -> torch.Tensor:
             return torch.sin(torch.arange(9, dtype=torch.float64) * round(100 * t.sigma / t.alpha))
 
-        out = answer(SAMPLERS[name].bind(vp)(start * levels[0].alpha, levels, noise), world.denoise)
+        out = answer(SAMPLERS[name].bind(path, options)(start * levels[0].alpha, levels, noise), world.denoise)
         results.append(out / levels[-1].alpha)
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
