@@ -29,13 +29,13 @@ class Drawing:
 
     Attributes:
         channels: widths from the finest level of the latents to the coarsest.
-        attended: how many of the finest levels attend to the text.
+        attended: the levels that attend, to themselves and to the text, 0 the finest; the middle always does.
         empty: share of empty captions, 0 to 1.
         prediction: ``v``, ``eps``, ``x0`` or ``flow``; only the first is defined at pure noise on a VP path.
     """
 
-    channels: tuple[int, ...] = (96, 160, 224)
-    attended: int = 2
+    channels: tuple[int, ...] = (96, 128, 160)
+    attended: tuple[int, ...] = (1,)
     layers: int = 1
     heads: int = 4
     groups: int = 16
@@ -46,7 +46,7 @@ class Drawing:
 
     def config(self, latent: int, size: int, context: int) -> UNetConfig:
         """The released configuration for ``latent`` channels on a grid of ``size`` and a text of width ``context``."""
-        down = ["CrossAttnDownBlock2D" if i < self.attended else "DownBlock2D" for i in range(len(self.channels))]
+        down = ["CrossAttnDownBlock2D" if i in self.attended else "DownBlock2D" for i in range(len(self.channels))]
         up = [kind.replace("Down", "Up") for kind in reversed(down)]
         return UNetConfig(
             sample_size=size,
