@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from safelight.errors import ConfigError, WeightsError
 from safelight.weights.folder import read_json, weight_files
@@ -83,7 +84,7 @@ def load_part(folder: Path, build: Callable[[Mapping[str, Any]], Net], *, rename
     """
     raw = read_json(folder / "config.json")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Unfilled():
             module = build(raw)
         load_into(module, weight_files(folder), rename=rename)
     except ConfigError as error:
@@ -91,6 +92,20 @@ def load_part(folder: Path, build: Callable[[Mapping[str, Any]], Net], *, rename
     except WeightsError as error:
         raise error if str(folder) in str(error) else WeightsError(f"{folder}: {error}") from error
     return module.eval()
+
+
+class Unfilled(TorchFunctionMode):
+    """Modules built under this mode keep their parameters as they were allocated.
+
+    Filling them would be work for nothing; worse, a normal distribution on ``meta`` makes torch import its compiler,
+    which takes longer than importing torch.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave the initialisers out, do all else."""
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def read(
