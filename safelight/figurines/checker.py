@@ -1,0 +1,218 @@
+"""Read a portrait back by drawing it: which value of every attribute explains the picture best.
+
+Analysis by synthesis (Yuille & Kersten, 2006): nothing is learned and no place in the picture is fixed. The reader
+starts from what the picture suggests, then goes through the attributes, draws the person with each value, and keeps the
+best match, first on a coarse picture, then on the whole one. It never sees what a prompt stated and cannot favour it;
+where all values look the same (the ears under long hair) it picks one by a hash of the picture.
+
+Axis legend: H W pixels, last axis three linear mixtures of red, green and blue (``layers.OPPONENT``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from hashlib import blake2b
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from safelight.errors import ImageError
+from safelight.figurines.attributes import ATTRIBUTES
+from safelight.figurines.layers import OPPONENT, PARTS, Canvas, Grid, Window, averaged, layer, layers, parts_of, whole
+
+__all__ = ["check", "read"]
+
+_ROUGH: Final = Grid(64, 1)
+_COARSE: Final = Grid(64, 2)
+_FINE: Final = Grid(128, 2)
+
+#: difference of colours beyond which a pixel is simply wrong; a few such pixels must not outvote a small feature.
+_WRONG: Final = 0.5
+#: differences of error that mean nothing.
+_TIE: Final = 1e-4
+
+#: attributes that are judged together where one misleads the other, from what covers much to what covers little.
+_TOGETHER: Final[tuple[tuple[str, ...], ...]] = (
+    ("background",),
+    ("skin",),
+    ("head",),
+    ("hair", "hair_color"),
+    ("hat", "hat_color"),
+    ("ears",),
+    ("clothes", "clothes_color"),
+    ("glasses",),
+    ("eyes",),
+    ("mouth",),
+    ("nose",),
+    ("mark_side", "mark_color"),
+)
+
+
+def _seen(picture: np.ndarray, grid: Grid) -> np.ndarray:
+    """The picture in opponent colours at the size of a grid."""
+    return averaged(picture, len(picture) // grid.size)
+
+
+def _misfit(seen: np.ndarray, drawn: np.ndarray) -> float:
+    """Sum over pixels of the squared difference of colours, levelling off at 1 (Geman & McClure, 1987)."""
+    difference = seen - drawn
+    square = np.einsum("ijk,ijk->ij", difference, difference)
+    return float((square / (square + np.float32(_WRONG**2))).sum())
+
+
+def _errors(
+    seen: np.ndarray, values: Mapping[str, str], options: Sequence[Mapping[str, str]], grid: Grid
+) -> np.ndarray:
+    """Misfit of the person with each option's values instead, over the pixels that any option changes."""
+    changed = {label for option in options for name in option for label in parts_of(name)}
+    if any("background" in option for option in options):
+        window, kept = whole(grid), layers(values, grid)
+        changed -= kept.keys()
+        backs = [option["background"] for option in options]
+    else:
+        backs = [values["background"]]
+    new = [{label: layer(label, {**values, **option}, grid) for label in changed} for option in options]
+    if len(backs) == 1:
+        windows = [one.window for option in new for one in option.values() if one is not None]
+        if not windows:
+            return np.zeros(len(options))
+        window = reduce(Window.joined, windows)
+        kept = {label: one for label, one in layers(values, grid).items() if label not in changed}
+    here = seen[window.slices]
+    out = np.empty(len(options))
+    base: Canvas | None = None
+    for i, option in enumerate(new):
+        if base is None or len(backs) > 1:
+            base = Canvas.empty(backs[i if len(backs) > 1 else 0], grid, window)
+            for one in kept.values():
+                base.add(one)
+        canvas = base.copy()
+        for part in option.values():
+            if part is not None:
+                canvas.add(part)
+        out[i] = _misfit(here, canvas.picture())
+    return out
+
+
+def _options(names: Sequence[str]) -> list[dict[str, str]]:
+    return [dict(zip(names, chosen, strict=True)) for chosen in product(*(ATTRIBUTES[name] for name in names))]
+
+
+def _improve(seen: np.ndarray, values: dict[str, str], names: Sequence[str], grid: Grid) -> list[dict[str, str]]:
+    """Put the best values of some attributes in place; returns all choices that explain the picture as well."""
+    options = _options(names)
+    errors = _errors(seen, values, options, grid)
+    best = [option for option, error in zip(options, errors, strict=True) if error <= errors.min() + _TIE]
+    if {name: values[name] for name in names} not in best:
+        values.update(best[0])
+    return best
+
+
+def _sweeps(seen: np.ndarray, values: dict[str, str], grid: Grid, order: Sequence[tuple[str, ...]], most: int) -> None:
+    """Coordinate descent until a sweep changes nothing."""
+    for _ in range(most):
+        before = dict(values)
+        for names in order:
+            _improve(seen, values, names, grid)
+        if values == before:
+            return
+
+
+def _fit_color(seen: np.ndarray, values: dict[str, str], label: str, visible: np.ndarray) -> None:
+    """The colour that a part has where it is visible [H, W] on the rough grid, pixel by pixel, without composing."""
+    (name,) = PARTS[label].color
+    errors = []
+    for value in ATTRIBUTES[name]:
+        one = layer(label, {**values, name: value}, _ROUGH)
+        if one is None or not visible.any():
+            return
+        there = visible[one.window.slices]
+        errors.append(_misfit(seen[one.window.slices][there][None], one.color[there][None]))
+    values[name] = ATTRIBUTES[name][int(np.argmin(errors))]
+
+
+def _starts(seen: np.ndarray, values: dict[str, str], count: int) -> list[dict[str, str]]:
+    """The likeliest combinations of head, hair and hat on the rough grid, best first, each with its colours fitted."""
+    tried = []
+    for option in _options(("head", "hair", "hat")):
+        guess = {**values, **option}
+        for label in ("hair", "hat"):
+            parts = layers(guess, _ROUGH)
+            if label not in parts:
+                continue
+            nearest = np.full((_ROUGH.size, _ROUGH.size), np.inf, np.float32)
+            for one in parts.values():
+                np.minimum(nearest[one.window.slices], one.depth, out=nearest[one.window.slices])
+            mine = parts[label]
+            visible = np.zeros(nearest.shape, bool)
+            visible[mine.window.slices] = np.isfinite(mine.depth) & (mine.depth <= nearest[mine.window.slices])
+            _fit_color(seen, guess, label, visible)
+        canvas = Canvas.empty(guess["background"], _ROUGH, whole(_ROUGH))
+        for one in layers(guess, _ROUGH).values():
+            canvas.add(one)
+        tried.append((_misfit(seen, canvas.picture()), guess))
+    tried.sort(key=lambda pair: pair[0])
+    return [guess for _, guess in tried[:count]]
+
+
+def read(picture: np.ndarray) -> dict[str, str]:
+    """Describe the person in a portrait.
+
+    Args:
+        picture: uint8 [128 k, 128 k, 3] for a whole number k; larger pictures are averaged down.
+
+    Returns:
+        A value for every attribute. One that cannot be seen has a value, too: picked by a hash of the picture.
+
+    Raises:
+        ImageError: not an 8-bit picture of three channels, or of another size.
+    """
+    size = _FINE.size
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ImageError(f"the checker reads uint8 pictures [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+    if picture.shape[0] != picture.shape[1] or picture.shape[0] % size or not picture.shape[0]:
+        raise ImageError(f"the checker reads square pictures of {size} pixels or a multiple, not {picture.shape[:2]}")
+    fine = _seen((picture.astype(np.float32) / 255.0) @ OPPONENT.T, _FINE)
+    coarse = averaged(fine, 2)
+    values = {name: choices[0] for name, choices in ATTRIBUTES.items()}
+    for names in (("background",), ("clothes", "clothes_color"), ("skin",)):
+        _improve(coarse, values, names, _ROUGH)
+    best, least = values, np.inf
+    for guess in _starts(coarse, values, 2):
+        _sweeps(coarse, guess, _COARSE, _TOGETHER, 4)
+        error = _errors(coarse, guess, [{"background": guess["background"]}], _COARSE)[0]
+        if error < least:
+            best, least = guess, error
+    _sweeps(fine, best, _FINE, [(name,) for name in ATTRIBUTES], 1)
+    return _without_preference(fine, best, picture)
+
+
+def _without_preference(seen: np.ndarray, values: dict[str, str], picture: np.ndarray) -> dict[str, str]:
+    """A last sweep; where values of an attribute explain the picture equally well, one by a hash of the picture."""
+    final = dict(values)
+    for name in ATTRIBUTES:
+        equal = _improve(seen, values, (name,), _FINE)
+        digest = blake2b(picture.tobytes(), digest_size=8, person=name.encode()).digest()
+        final[name] = equal[int.from_bytes(digest) % len(equal)][name]
+    return final
+
+
+def check(picture: np.ndarray, stated: Mapping[str, str]) -> dict[str, bool]:
+    """Say of every stated attribute whether the picture shows it.
+
+    Args:
+        picture: uint8 [128 k, 128 k, 3], a portrait from the canonical camera, true or generated.
+        stated: attribute -> value, as ``captions.parse`` finds them; the others do not count.
+
+    Returns:
+        Attribute -> right or wrong, in the order of ``stated``.
+    """
+    found = read(picture)
+    return {name: found[name] == value for name, value in stated.items()}
+
+
+def check_all(pictures: Iterable[np.ndarray], descriptions: Iterable[Mapping[str, str]]) -> list[dict[str, bool]]:
+    """``check`` for many pictures, each with its own description."""
+    return [check(picture, stated) for picture, stated in zip(pictures, descriptions, strict=True)]
