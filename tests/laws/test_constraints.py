@@ -69,6 +69,20 @@ def test_a_network_is_shown_the_kept_part_at_its_noise_level() -> None:
         assert torch.equal(x[..., :4], (level.alpha * KNOWN + level.sigma * noise)[..., :4])
 
 
+def test_every_preview_shows_the_kept_part_as_it_is() -> None:
+    job = Job(
+        SAMPLERS["heun"].bind(PATH),
+        SCHEDULES["leading"](PATH, 6),
+        start_noise(5, SHAPE),
+        Fresh(5, SHAPE),
+        CFG(3.0),
+        {"cond": 0.5, "uncond": 0.1},
+        Keep(KNOWN, MASK, start_noise(5, SHAPE)),
+    )
+    for step in sample(lambda x, levels, conds: torch.tanh(x), job):
+        assert torch.equal(step.denoised[..., :4], KNOWN[..., :4])
+
+
 def test_a_soft_mask_mixes() -> None:
     keep = Keep(KNOWN, torch.full((1, 1, 8, 8), 0.25), start_noise(5, SHAPE))
     x0 = torch.ones(1, *SHAPE)

@@ -60,6 +60,8 @@ def test_unknown_names_list_the_nearest_known() -> None:
         find("euler_b")
     with pytest.raises(UnknownNameError, match=r"DPM|dpm"):
         split("dpmpp 2 Karras")
+    with pytest.raises(UnknownNameError):
+        find("DPM 2M")  # the pluses are part of the name
     with pytest.raises(UnknownNameError, match="karras"):
         schedule.find("karas")
 

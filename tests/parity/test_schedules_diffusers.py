@@ -192,7 +192,7 @@ def test_twenty_steps_are_equal_with_their_own_sigmas_and_with_ours(name: str) -
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 10, 20, 30, 50, 77, 100])
+@pytest.mark.parametrize("n", [1, 2, 3, 20, 30, 77])
 def test_timesteps_and_sigmas_are_equal(name: str, n: int) -> None:
     plan, scheduler = read(CONFIGS[name]), theirs(name, n)
     got = plan.levels(n)

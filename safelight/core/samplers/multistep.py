@@ -51,7 +51,8 @@ def two_step(
     for s, t in pairwise(levels):
         x0 = (yield x, s).x0
         mixed, h = x0, t.lam - s.lam
-        if past is not None and math.isfinite(h) and math.isfinite(past[0]):
+        # A past prediction at pure noise lies infinitely far away: both rules give it no weight.
+        if past is not None and math.isfinite(h):
             if rule == "midpoint":
                 mixed = x0 + (h / (2.0 * (s.lam - past[0]))) * (x0 - past[1])
             else:
