@@ -151,13 +151,12 @@ class Camera:
         """Some of the cameras, by an index into the leading dimensions."""
         if not self.shape:
             raise RequestError("a single camera has no leading dimension to index")
-        tensors = (self.rotation[index], self.position[index], self.focal[index], self.principal[index])
-        return Camera(*tensors, self.size)
+        return Camera(self.rotation[index], self.position[index], self.focal[index], self.principal[index], self.size)
 
     def to(self, dtype: torch.dtype) -> Camera:
         """The same cameras in another floating-point format."""
-        tensors = (t.to(dtype) for t in (self.rotation, self.position, self.focal, self.principal))
-        return Camera(*tensors, self.size)
+        rotation, position = self.rotation.to(dtype), self.position.to(dtype)
+        return Camera(rotation, position, self.focal.to(dtype), self.principal.to(dtype), self.size)
 
     def resized(self, size: int | tuple[int, int]) -> Camera:
         """The same views drawn with another number of pixels: intrinsics scale with each side."""

@@ -57,3 +57,15 @@ def nameable(codes: np.ndarray) -> np.ndarray:
     seen[:, COLUMN["eyes"]] = codes[:, COLUMN["glasses"]] != code("glasses", "sunglasses")
     seen[:, COLUMN["ears"]] = ~np.isin(hair, [code("hair", style) for style in HIDES_EARS])
     return seen
+
+
+def distinct_people() -> int:
+    """How many people can be told apart by what can be named, hidden attributes left out of the count."""
+    dependent = [COLUMN[name] for name in ("hair", "hair_color", "eyes", "ears", "hat", "hat_color", "glasses")]
+    grid = np.indices(tuple(SIZES[dependent])).reshape(len(dependent), -1).T
+    codes = np.zeros((len(grid), len(NAMES)), dtype=np.int64)
+    codes[:, dependent] = grid
+    shown = np.where(nameable(codes), codes, SIZES)
+    places = np.ravel_multi_index(tuple(shown.T), tuple(SIZES + 1))
+    others = np.delete(SIZES, dependent)
+    return len(np.unique(places)) * int(np.prod(others))

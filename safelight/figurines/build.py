@@ -12,6 +12,8 @@ from typing import Final
 
 import numpy as np
 
+from safelight.figurines.shapes import Region
+
 _RADII: Final = {"round": (0.82, 0.78, 0.82), "long": (0.70, 0.76, 0.94), "wide": (0.98, 0.78, 0.74)}
 
 
@@ -52,7 +54,7 @@ class Build:
         return -self.y * math.sqrt(max(0.0, 1.0 - (x / self.x) ** 2 - (z / self.z) ** 2))
 
 
-def disc(x: float, z: float, radius_x: float, radius_z: float | None = None):  # type: ignore[no-untyped-def]
+def disc(x: float, z: float, radius_x: float, radius_z: float | None = None) -> Region:
     """A region: an ellipse around (x, z), seen from the front, on the figure's front half."""
     tall = radius_x if radius_z is None else radius_z
 

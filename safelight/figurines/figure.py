@@ -142,7 +142,8 @@ def _lens(style: str, x: float, y: float, z: float, half: float) -> Shape:
         inside = np.maximum(np.abs(p[:, 0] - x), np.abs(p[:, 2] - z)) < 0.2
         return (np.abs(along - 0.02) < 0.05) & inside
 
-    return box((x, y, z), (half, 0.04, half - 0.02), INK, "glasses", decals=[Decal(glint, (0.45, 0.50, 0.60), "glasses")])
+    shine = Decal(glint, (0.45, 0.50, 0.60), "glasses")
+    return box((x, y, z), (half, 0.04, half - 0.02), INK, "glasses", decals=[shine])
 
 
 def _body(person: Person) -> list[Shape]:
@@ -153,12 +154,11 @@ def _body(person: Person) -> list[Shape]:
         stripe = (0.42, 0.42, 0.46) if person.clothes_color == "white" else WHITE
         decals.append(Decal(lambda p: np.mod(p[:, 2] + 1.20, 0.30) < 0.12, stripe, "clothes"))
     if person.clothes == "tie":
-        if person.clothes_color == "white":
-            collar = darker(WHITE, 0.72)
-        decals.append(Decal(_wedge(0.46, -1.62), collar, "clothes"))
-        decals.append(Decal(_tie, WHITE if person.clothes_color == "black" else INK, "clothes"))
-        if person.clothes_color == "black":
-            decals[0] = Decal(_wedge(0.46, -1.62), (0.55, 0.55, 0.60), "clothes")
+        # Shirt and tie change where they would vanish: a grey collar on white, a white tie on a grey shirt on black.
+        collar = darker(WHITE, 0.72) if person.clothes_color == "white" else WHITE
+        dark = person.clothes_color == "black"
+        decals.append(Decal(_wedge(0.46, -1.62), (0.55, 0.55, 0.60) if dark else collar, "clothes"))
+        decals.append(Decal(_tie, WHITE if dark else INK, "clothes"))
     return [
         frustum((0, 0.04, -1.25), (0, 0.02, -0.5), (0.27, 0.27), darker(SKIN[person.skin], 0.86), "skin"),
         ball((0, 0.06, -1.80), (1.08, 0.66, 0.84), color, "clothes", decals=decals),

@@ -23,8 +23,9 @@ def _beanie(build: Build, color: Vector) -> list[Shape]:
     wide = 1.12 * build.across(low)
     ratio = (build.y / build.x) * 1.03
     ribs = Decal(lambda p: np.mod(np.arctan2(p[:, 0], -p[:, 1]) * 3.5, 1.0) < 0.25, darker(color, 0.70), "hat")
+    dome = (build.x * 1.13, build.y * 1.14, build.z * 1.16)
     return [
-        ball((0, 0, 0.02), (build.x * 1.13, build.y * 1.14, build.z * 1.16), color, "hat", keep=lambda p: p[:, 2] > high),
+        ball((0, 0, 0.02), dome, color, "hat", keep=lambda p: p[:, 2] > high),
         frustum((0, 0, low), (0, 0, high), (wide, wide * ratio), darker(color, 0.86), "hat", decals=[ribs]),
         ball((0, 0, 1.16 * build.z + 0.12), (0.20, 0.20, 0.19), WHITE, "hat"),
     ]
@@ -57,11 +58,12 @@ def _crown(build: Build, color: Vector) -> list[Shape]:
     def gems(p: np.ndarray) -> np.ndarray:
         return (np.abs(turns(p) - 0.5) < 0.17) & (np.abs(p[:, 2] - low - 0.18) < 0.075)
 
+    jewels = [Decal(gems, WHITE, "hat")]
+    lining = (build.x * 1.04, build.y * 1.05, build.z * 1.06)
     return [
-        frustum((0, 0, low), (0, 0, high), (wide, deep), color, "hat", taper=0.12, keep=points,
-                decals=[Decal(gems, WHITE, "hat")]),
-        ball((0, 0, 0.0), (build.x * 1.04, build.y * 1.05, build.z * 1.06), darker(color, 0.62), "hat", keep=lambda p: p[:, 2] > low),
-    ]  # fmt: skip
+        frustum((0, 0, low), (0, 0, high), (wide, deep), color, "hat", taper=0.12, keep=points, decals=jewels),
+        ball((0, 0, 0), lining, darker(color, 0.62), "hat", keep=lambda p: p[:, 2] > low),
+    ]
 
 
 def _party_hat(build: Build, color: Vector) -> list[Shape]:

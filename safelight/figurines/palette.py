@@ -53,6 +53,9 @@ BACKGROUND: Final[dict[str, Vector]] = {
     "orchid": (0.98, 0.68, 0.94),
 }
 
+CLEARANCE: Final = 0.19
+"""The least distance in RGB (Euclidean, channels in [0, 1]) between any background and any shade of any part."""
+
 WHITE: Final[Vector] = (0.98, 0.98, 0.98)
 INK: Final[Vector] = (0.07, 0.07, 0.09)
 WINE: Final[Vector] = (0.27, 0.03, 0.07)

@@ -5,7 +5,7 @@ Axis legend: H W pixels of the picture, n points, last axis red green blue or x 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -25,10 +25,12 @@ SHADES: Final = (0.50, 1.0)
 """The least and the greatest factor that light gives a colour."""
 GLOSS: Final = 0.16
 """The most white that a highlight mixes in."""
+GLOSSY: Final = ("hair", "hat", "nose", "glasses")
+"""The labels of parts that have highlights."""
 
 _LIGHT: Final = np.array([-0.42, -0.62, 0.66], np.float32) / np.float32(np.sqrt(0.42**2 + 0.62**2 + 0.66**2))
 _SHINE: Final = np.array([-0.34, -0.80, 0.50], np.float32) / np.float32(np.sqrt(0.34**2 + 0.80**2 + 0.50**2))
-_GLOSSY: Final = frozenset(LABELS.index(name) for name in ("hair", "hat", "nose", "glasses"))
+_SHINY: Final = np.array([name in GLOSSY for name in LABELS])
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,9 @@ def _exact(shapes: Sequence[Shape], view: View) -> dict[str, np.ndarray]:
     return {"normals_world": world, "normals_camera": camera, "depth": seen.depth, "labels": labels}
 
 
-def _surfaces(shapes: Sequence[Shape], seen: Seen, view: View):  # type: ignore[no-untyped-def]
+def _surfaces(
+    shapes: Sequence[Shape], seen: Seen, view: View
+) -> Iterator[tuple[np.ndarray, np.ndarray, Shape, np.ndarray]]:
     """For every shape that is seen: the pixels' rows and columns, the shape, and the world points seen there."""
     flat = seen.shape.ravel()
     order = np.argsort(flat, kind="stable")
@@ -174,9 +178,7 @@ def _paint(shape: Shape, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return color, label
 
 
-def _shade(
-    color: np.ndarray, label: np.ndarray, normal: np.ndarray, points: np.ndarray, view: View
-) -> np.ndarray:
+def _shade(color: np.ndarray, label: np.ndarray, normal: np.ndarray, points: np.ndarray, view: View) -> np.ndarray:
     """Soft light from the person's upper right, darker where the surface turns away, with a painted-on highlight."""
     low, high = SHADES
     sight = view.position.astype(np.float32) - points
@@ -185,13 +187,12 @@ def _shade(
     light = 0.5 + 0.5 * (normal @ _LIGHT)
     shade = low + (high - low) * np.minimum(light * 1.12, 1.0) * (0.45 + 0.55 * turned)
     shine = np.clip((normal @ _SHINE - 0.93) * 30.0, 0.0, 1.0)
-    glossy = np.isin(label, list(_GLOSSY))
-    mixed = (GLOSS * shine * glossy)[:, None]
+    mixed = (GLOSS * shine * _SHINY[label])[:, None]
     return color * shade[:, None] * (1 - mixed) + mixed
 
 
 def _average(picture: np.ndarray, per_side: int) -> np.ndarray:
-    """[H s, W s, C] -> [H, W, C], the mean over s × s blocks."""
+    """[H s, W s, C] -> [H, W, C], the mean over blocks of s by s."""
     if per_side == 1:
         return picture
     height, width, channels = picture.shape

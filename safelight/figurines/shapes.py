@@ -6,7 +6,6 @@ x² + y² <= (1 + taper z)², 0 <= z <= 1 (taper 0: cylinder, -1: cone); a box i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -40,7 +39,7 @@ class Shape:
         kind: the solid in its own frame, see the module's first lines.
         center: its origin in the world.
         axes: [3, 3], own frame to world without translation: columns are the images of the own unit axes.
-        color: linear mixture of red, green, blue in [0, 1] before shading.
+        color: red, green, blue in [0, 1], before shading.
         label: its name in `LABELS`.
         taper: how much a frustum's radius grows from z = 0 to z = 1.
         keep: where the solid's skin exists; None = everywhere. Where it does not, the ray goes on and may meet the
@@ -65,11 +64,9 @@ def ball(
     label: str,
     keep: Region | None = None,
     decals: Sequence[Decal] = (),
-    tilt: float = 0.0,
 ) -> Shape:
-    """An ellipsoid with its axes along the world's, then tilted by ``tilt`` degrees about y (positive: top towards +x)."""
-    axes = _tilted(tilt) @ np.diag(radii)
-    return Shape("ball", _vector(center), axes, color, label, 0.0, keep, tuple(decals))
+    """An ellipsoid with its axes along the world's."""
+    return Shape("ball", _vector(center), np.diag(np.asarray(radii, float)), color, label, 0.0, keep, tuple(decals))
 
 
 def frustum(
@@ -101,9 +98,13 @@ def beam(start: Sequence[float], end: Sequence[float], half: tuple[float, float]
 
 
 def box(
-    center: Sequence[float], half: Sequence[float], color: Vector, label: str, keep: Region | None = None,
+    center: Sequence[float],
+    half: Sequence[float],
+    color: Vector,
+    label: str,
+    keep: Region | None = None,
     decals: Sequence[Decal] = (),
-) -> Shape:  # fmt: skip
+) -> Shape:
     """A box along the world's axes with half side lengths ``half``."""
     return Shape("box", _vector(center), np.diag(np.asarray(half, float)), color, label, 0.0, keep, tuple(decals))
 
@@ -114,11 +115,6 @@ def _across(along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     side = level / np.linalg.norm(level) if np.linalg.norm(level) > 1e-9 else np.array([1.0, 0.0, 0.0])
     other = np.cross(along, side)
     return side, other / np.linalg.norm(other)
-
-
-def _tilted(degrees: float) -> np.ndarray:
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
 
 
 def _vector(values: Sequence[float]) -> Vector:

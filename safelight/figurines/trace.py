@@ -12,14 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from safelight.core.camera import Camera
 from safelight.figurines.shapes import Shape
 
-_NEAR = 1e-3
+_NEAR: Final = 1e-3
+"""Nearer than this to the camera nothing is seen."""
+_SLABS: Final[dict[str, tuple[tuple[int, float, float], ...]]] = {
+    "ball": (),
+    "frustum": ((2, 0.0, 1.0),),
+    "box": ((0, -1.0, 1.0), (1, -1.0, 1.0), (2, -1.0, 1.0)),
+}
+"""Pairs of planes (own axis, from, to) that a solid lies between."""
 
 
 class Seen(NamedTuple):
@@ -97,9 +104,8 @@ def normals(shape: Shape, points: np.ndarray) -> np.ndarray:
     else:
         gradient = own * np.array([1.0, 1.0, -(shape.taper**2)], np.float32)
         gradient[:, 2] -= shape.taper
-        radius = np.hypot(own[:, 0], own[:, 1])
-        inside = radius < (1.0 + shape.taper * own[:, 2]) - 1e-3
-        cap = inside & (np.minimum(np.abs(own[:, 2]), np.abs(own[:, 2] - 1.0)) < 1e-3)
+        to_side = np.abs(np.hypot(own[:, 0], own[:, 1]) - (1.0 + shape.taper * own[:, 2]))
+        cap = np.minimum(np.abs(own[:, 2]), np.abs(own[:, 2] - 1.0)) < to_side
         gradient[cap] = 0.0
         gradient[cap, 2] = np.sign(own[cap, 2] - 0.5)
     world = gradient @ to_own.astype(np.float32)
@@ -167,8 +173,8 @@ def _nearest(frame: _Frame, view: View, limit: np.ndarray) -> np.ndarray:
     shape, (u0, v0, t0) = frame.shape, frame.center
     x, y = view.u[frame.columns] - np.float32(u0), view.v[frame.rows] - np.float32(v0)
     enter, leave = _quadric(frame, x, y) if shape.kind != "box" else (None, None)
-    for axis, first, last in {"ball": (), "frustum": ((2, 0.0, 1.0),)}.get(shape.kind, _SIDES):
-        enter, leave = _between(frame, x, y, axis, (first, last), (enter, leave))
+    for axis, low, high in _SLABS[shape.kind]:
+        enter, leave = _between(frame, x, y, axis, (low, high), (enter, leave))
     assert enter is not None
     assert leave is not None
     enter += np.float32(t0)
@@ -176,17 +182,11 @@ def _nearest(frame: _Frame, view: View, limit: np.ndarray) -> np.ndarray:
     there = enter <= leave
     found = np.where(there & (enter > _NEAR) & (enter < limit), enter, np.float32(np.inf))
     found = _kept(frame, view, found)
-    again = there & (leave > _NEAR) & (leave < limit) & ~np.isfinite(found)
-    if shape.keep is None:
-        again &= enter <= _NEAR
-    elif again.any():
-        again &= ~((enter > _NEAR) & np.isfinite(found))
-    if again.any():
-        found = np.minimum(found, _kept(frame, view, np.where(again, leave, np.float32(np.inf))))
+    if shape.keep is not None or enter.min() <= _NEAR:  # cut open, or the camera is inside: the far side may show
+        within = there & ~np.isfinite(found) & (leave > _NEAR) & (leave < limit)
+        if within.any():
+            found = np.minimum(found, _kept(frame, view, np.where(within, leave, np.float32(np.inf))))
     return found
-
-
-_SIDES = ((0, -1.0, 1.0), (1, -1.0, 1.0), (2, -1.0, 1.0))
 
 
 def _kept(frame: _Frame, view: View, found: np.ndarray) -> np.ndarray:
@@ -207,9 +207,8 @@ def _quadric(frame: _Frame, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
     a, b, toward = frame.to_own[:, 0], frame.to_own[:, 1], frame.to_own @ (*frame.center[:2], 1.0)
     d, h, t0 = frame.d, frame.h, np.float32(frame.center[2])
     f = np.float32
-    across = f(a @ (d * a)) * x * x, f(b @ (d * b)) * y * y, f(2 * a @ (d * b)) * x
-    square = (across[0] + 0.0)[None, :] + across[1][:, None]
-    square += across[2][None, :] * y[:, None]
+    square = (f(a @ (d * a)) * x * x)[None, :] + (f(b @ (d * b)) * y * y)[:, None]
+    square += (f(2 * a @ (d * b)) * x)[None, :] * y[:, None]
     mixed = (f(a @ (d * toward)) * x)[None, :] + (f(b @ (d * toward)) * y)[:, None]
     pull = (f(h @ a) * x)[None, :] + (f(h @ b) * y)[:, None] if h.any() else f(0.0)
     lead = square + 2 * mixed + f(toward @ (d * toward))
@@ -218,7 +217,7 @@ def _quadric(frame: _Frame, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
     inner = half * half - lead * rest
     miss = inner < 0
     root = np.sqrt(np.maximum(inner, 0, out=inner))
-    if (frame.shape.kind == "ball") or bool((lead > 1e-6).all()):
+    if frame.shape.kind == "ball" or bool((lead > 1e-6).all()):
         enter, leave = (-half - root) / lead, (root - half) / lead
     else:
         enter, leave = _cone(frame, x, y, lead, half, root)
@@ -243,9 +242,13 @@ def _cone(
 
 
 def _between(
-    frame: _Frame, x: np.ndarray, y: np.ndarray, axis: int, ends: tuple[float, float],
+    frame: _Frame,
+    x: np.ndarray,
+    y: np.ndarray,
+    axis: int,
+    ends: tuple[float, float],
     inside: tuple[np.ndarray | None, np.ndarray | None],
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """Narrow an interval of depths to a slab between two planes across one own axis."""
     row, f, t0 = frame.to_own[axis], np.float32, np.float32(frame.center[2])
     slope = (f(row[0]) * x)[None, :] + (f(row[1]) * y)[:, None]
