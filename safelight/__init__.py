@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
         PromptError,
         RequestError,
         SafelightError,
+        TrainingError,
         UnknownNameError,
         WeightsError,
     )
@@ -38,6 +39,7 @@ __all__ = [
     "PromptError",
     "RequestError",
     "SafelightError",
+    "TrainingError",
     "UnknownNameError",
     "WeightsError",
     "__version__",
@@ -54,6 +56,7 @@ _HOME = {
     "PromptError": "safelight.errors",
     "RequestError": "safelight.errors",
     "SafelightError": "safelight.errors",
+    "TrainingError": "safelight.errors",
     "UnknownNameError": "safelight.errors",
     "WeightsError": "safelight.errors",
 }

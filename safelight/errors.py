@@ -11,6 +11,7 @@
     │   └── UnknownNameError    a name that is in no table; lists the nearest ones
     ├── PredictionError         a network's prediction is not defined at this noise level
     ├── CheckpointError         a training run cannot be resumed or started from what was found
+    ├── TrainingError           a training run cannot go on: its numbers are no numbers any more
     └── DeviceError             a device or number format that this machine does not have
 """
 
@@ -74,6 +75,10 @@ class PredictionError(SafelightError):
 
 class CheckpointError(SafelightError):
     """A training run cannot be resumed or started from what was found."""
+
+
+class TrainingError(SafelightError):
+    """A training run cannot go on: its numbers are no numbers any more."""
 
 
 class DeviceError(SafelightError):

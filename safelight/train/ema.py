@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Exponential moving average of a module's parameters, kept in float32.
+    """Exponential moving average of a module's parameters, in their own format and on their own device.
 
     Args:
         module: what is averaged; its present weights are the start.
         decay: weight of the past per step, 0 (the average is the present) to below 1.
+
+    Attributes:
+        shadow: the averaged tensors by the names of the parameters.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -25,9 +28,9 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after step ``step`` (the first is 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        shadow = list(self.shadow.values())
-        now = [p.detach() for _, p in module.named_parameters()]
-        torch._foreach_lerp_(shadow, now, 1 - decay)
+        named = dict(module.named_parameters())
+        now = [named[name].detach() for name in self.shadow]
+        torch._foreach_lerp_(list(self.shadow.values()), now, 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,43 +10,66 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from safelight.errors import FileError
 from safelight.train.loop import Report
+from safelight.weights.save import write as write_file
 
 
 class Journal:
     """An append-only log of a run; lines of steps that a resumption will repeat are dropped when it opens.
 
     Args:
-        path: the ``log.jsonl``; made if missing.
+        path: the ``log.jsonl``; made if missing, with its folder.
         step: the step that the run stands at.
+
+    Raises:
+        FileError: it cannot be written.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            kept = [line for line in read(path) if line["step"] <= step]
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
+        kept = [line for line in read(path) if line["step"] <= step]
+        write_file(path, ["".join(json.dumps(line) + "\n" for line in kept).encode()])
 
-    def write(self, report: Report, **more: Any) -> None:
-        """Add one line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({**report._asdict(), **more}) + "\n")
+    def write(self, report: Report) -> None:
+        """Add one line.
+
+        Raises:
+            FileError: the disk is full, or the file cannot be written.
+        """
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(report._asdict()) + "\n")
+        except OSError as error:
+            raise FileError(f"{self.path}: cannot be written ({error.strerror or error}); make room") from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, oldest first; a half-written last line is left out."""
-    lines = []
-    for text in path.read_text("utf-8").splitlines():
+    """The lines of a log, oldest first; empty where there is none. What follows a half-written line is left out."""
+    lines: list[dict[str, Any]] = []
+    for text in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             break
+        if not isinstance(line, dict) or "step" not in line:
+            break
+        lines.append(line)
     return lines
 
 
 def curve(log: Path, picture: Path, size: tuple[int, int] = (640, 320)) -> None:
-    """Draw loss against step, both axes labelled at their ends, the loss on a logarithmic scale."""
+    """Draw loss against step, both axes labelled at their ends, the loss on a logarithmic scale.
+
+    Grey is every line of the log, red the mean of the last ten. Nothing is drawn from fewer than two lines.
+
+    Raises:
+        FileError: the picture cannot be written.
+    """
     lines = [line for line in read(log) if line["loss"] > 0]
     if len(lines) < 2:
         return
@@ -70,4 +94,15 @@ def curve(log: Path, picture: Path, size: tuple[int, int] = (640, 320)) -> None:
     pen.text((4, bottom - 10), f"{np.exp(low):.3g}", fill="black")
     pen.text((left, bottom + 6), f"step {int(steps[0])}", fill="black")
     pen.text((right - 70, bottom + 6), f"{int(steps[-1])}", fill="black")
-    canvas.save(picture)
+    save_png(canvas, picture)
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all, so that who looks while the run goes never sees half of one.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    write_file(path, [data.getvalue()])

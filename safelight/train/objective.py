@@ -1,11 +1,12 @@
 """What a denoiser is taught: noise levels drawn, targets made, errors weighted.
 
-Axes: B rows, then the axes of a latent. Source: Ho et al. 2020 (2006.11239, eq. 14); Hang et al. 2023 (2303.09556, eq. 5,
-min-SNR); Esser et al. 2024 (2403.03206, section 3.1, logit-normal levels); Salimans & Ho 2022 (2202.00512, v).
+Axes: B rows, then the axes of a latent. Source: Ho et al. 2020 (2006.11239, eq. 14); Salimans & Ho 2022 (2202.00512,
+v); Hang et al. 2023 (2303.09556, section 3.4, min-SNR); Esser et al. 2024 (2403.03206, section 3.1, logit-normal).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from safelight.core.path import Level
 from safelight.core.prediction import target
-from safelight.errors import UnknownNameError
+from safelight.errors import ConfigError, UnknownNameError
 
 LEVELS = ("uniform", "logit_normal")
 
@@ -24,8 +25,12 @@ class Objective:
     """How noise levels are drawn and errors weighted.
 
     Attributes:
-        levels: ``uniform`` in the network's own time, or ``logit_normal`` (mean 0, deviation 1) which favours the middle.
-        min_snr: errors are weighted so that in x0 they count min(SNR, this); 0 leaves the prediction's own weighting.
+        levels: ``uniform`` in the network's own time, or ``logit_normal`` (mean 0, deviation 1): the middle more often.
+        min_snr: errors are weighted so that in x0 they count min(SNR, this), 5 in the paper; 0 leaves the prediction's
+            own weighting.
+
+    Raises:
+        UnknownNameError: no such distribution of levels. ConfigError: ``min_snr`` is negative or no number.
     """
 
     levels: str = "uniform"
@@ -34,6 +39,8 @@ class Objective:
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
             raise UnknownNameError("distribution of levels", self.levels, LEVELS)
+        if not 0 <= self.min_snr < math.inf:
+            raise ConfigError(f"min_snr = {self.min_snr} must be a number, 0 and up")
 
 
 def draw_shares(objective: Objective, count: int, generator: torch.Generator) -> Tensor:
@@ -43,22 +50,14 @@ def draw_shares(objective: Objective, count: int, generator: torch.Generator) ->
     return torch.randn(count, generator=generator).sigmoid()
 
 
-def noised(x0: Tensor, eps: Tensor, levels: Sequence[Level]) -> Tensor:
-    """alpha x0 + sigma eps, one level per row."""
-    alpha, sigma = columns(x0, levels)
-    return alpha * x0 + sigma * eps
-
-
-def columns(x: Tensor, levels: Sequence[Level]) -> tuple[Tensor, Tensor]:
-    """alpha and sigma of each row, shaped to multiply ``x``."""
-    shape = (-1, *[1] * (x.ndim - 1))
-    alpha = torch.tensor([level.alpha for level in levels], dtype=x.dtype, device=x.device).view(shape)
-    sigma = torch.tensor([level.sigma for level in levels], dtype=x.dtype, device=x.device).view(shape)
-    return alpha, sigma
-
-
 def weight(kind: str, min_snr: float, level: Level) -> float:
-    """The factor on the squared error of a ``kind`` prediction that makes it count min(SNR, ``min_snr``) in x0."""
+    """The factor on the squared error of a ``kind`` prediction that makes it count min(SNR, ``min_snr``) in x0.
+
+    Where the data is gone (SNR 0) an eps prediction has no x0; its factor is the limit, 1.
+
+    Raises:
+        UnknownNameError: no such kind, or none that is weighted here.
+    """
     if not min_snr:
         return 1.0
     snr = (level.alpha / level.sigma) ** 2 if level.sigma else float("inf")
@@ -68,15 +67,15 @@ def weight(kind: str, min_snr: float, level: Level) -> float:
             return capped
         case "eps":
             return capped / snr if snr else 1.0
-        case "v":
-            return capped / (snr + 1)
-        case "flow":  # x0 - error is sigma times the flow's
-            return capped * level.sigma**2
+        case "v":  # min(SNR, gamma) / (SNR + 1) where alpha^2 + sigma^2 = 1
+            return capped * (level.sigma / (level.alpha**2 + level.sigma**2)) ** 2
+        case "flow":
+            return capped * (level.sigma / (level.alpha + level.sigma)) ** 2
     raise UnknownNameError("prediction to weight", kind, ("eps", "v", "x0", "flow"))
 
 
 def error(kind: str, objective: Objective, output: Tensor, x0: Tensor, eps: Tensor, levels: Sequence[Level]) -> Tensor:
-    """The weighted mean squared error of a network's output [B, ...]: a number, in float32."""
+    """The weighted mean squared error of a network's output [B, ...] against its target: a number, in float32."""
     wanted = target(kind, x0, eps, levels)
     squares = (output.float() - wanted.float()).square().flatten(1).mean(1)
     weights = [weight(kind, objective.min_snr, level) for level in levels]

@@ -13,7 +13,7 @@ def generator(seed: int, step: int, purpose: str) -> torch.Generator:
 
 
 def rows(seed: int, step: int, batch: int, count: int) -> list[int]:
-    """The ``batch`` row numbers of step ``step`` from a table of ``count`` rows.
+    """The ``batch`` row numbers of step ``step`` from a table of ``count`` rows (1 and up).
 
     Every pass is shuffled anew and leaves none out; a batch may reach over the end of a pass into the next.
     """

@@ -15,6 +15,21 @@ from safelight.errors import ConfigError, UnknownNameError
 Section = TypeVar("Section")
 DECAYS = ("constant", "linear", "cosine")
 PRECISIONS = ("fp32", "bf16")
+RANGES = {
+    "steps": (1, math.inf),
+    "batch": (1, math.inf),
+    "accumulate": (1, math.inf),
+    "lr": (0, math.inf),
+    "warmup": (0, math.inf),
+    "hold": (0, 1),
+    "weight_decay": (0, math.inf),
+    "clip": (0, math.inf),
+    "seed": (0, 2**63),
+    "save_every": (1, math.inf),
+    "log_every": (1, math.inf),
+    "sample_every": (0, math.inf),
+}
+"""Least and greatest value of each number of a loop, both allowed."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +43,18 @@ class Fit:
         lr: the highest learning rate, reached after ``warmup`` steps.
         decay: what happens after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to 0 at ``steps``.
         hold: share of the run, 0 to 1, that stays at ``lr`` before the decay begins.
-        weight_decay: AdamW's, applied to matrices only.
+        weight_decay: AdamW's, 0 and up, applied to matrices only.
+        beta2: AdamW's memory of squared gradients per step, 0 to below 1.
         clip: largest norm of the gradient; 0 turns clipping off.
         ema: decay of the averaged weights per step, 0 (no averaging) to below 1; it warms up from 0.
         precision: ``fp32``, or ``bf16`` for autocast with float32 weights.
         seed: decides the order of the data, the noise and the first weights.
         save_every: steps between checkpoints.
         log_every: steps between lines of the log.
-        sample_every: steps between sample sheets; 0 draws none.
+        sample_every: steps between sample sheets, in stages that draw them; 0 draws none.
+
+    Raises:
+        ConfigError: a number out of its range. UnknownNameError: no such decay or precision.
     """
 
     steps: int = 1000
@@ -60,16 +79,18 @@ class Fit:
             raise UnknownNameError("learning-rate decay", self.decay, DECAYS)
         if self.precision not in PRECISIONS:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
-        for name in ("steps", "batch", "accumulate", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if not (least <= value <= most and math.isfinite(value)):
+                raise ConfigError(f"{name} = {value} must lie between {least} and {most}")
+        for name in ("beta2", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 0 and below 1")
         if self.batch % self.accumulate:
             raise ConfigError(f"batch = {self.batch} is not a multiple of accumulate = {self.accumulate}")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"ema = {self.ema} must be at least 0 and below 1")
 
     def rate(self, step: int) -> float:
-        """The learning rate of optimiser step ``step`` (the first is 0)."""
+        """The learning rate of optimiser step ``step`` (the first is 0): lr / warmup at first, 0 at ``steps``."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.decay == "constant":
@@ -83,12 +104,16 @@ class Fit:
 
 
 def read_toml(path: Path) -> dict[str, dict[str, Any]]:
-    """The sections of a TOML file; ConfigError says where it is not TOML or a value stands outside a section."""
+    """The sections of a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, is not TOML, or holds a value outside a section.
+    """
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; name an existing TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not even UTF-8
         raise ConfigError(f"{path}: not TOML: {error}") from None
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -117,23 +142,35 @@ def overridden(tables: Mapping[str, Mapping[str, Any]], changes: Iterable[str]) 
 
 
 def section(kind: type[Section], name: str, table: Mapping[str, Any]) -> Section:
-    """One section as its record.
+    """One section as its record, a frozen dataclass whose fields all have a default of their own type.
 
     Raises:
-        ConfigError: a value of another type than the field's.
-        UnknownNameError: a key that the section does not have.
+        ConfigError: a value of another type than the field's, or out of its range; says which.
+        UnknownNameError: a key that the section does not have; lists the nearest.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in fields:
             raise UnknownNameError(f"key in [{name}]", key, fields)
-        default = fields[key].default
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if isinstance(default, tuple) and isinstance(value, list):
-            value = tuple(value)
-        if default is not dataclasses.MISSING and default is not None and type(value) is not type(default):
-            raise ConfigError(f"[{name}] {key} = {value!r} should be a {type(default).__name__}")
-        values[key] = value
-    return kind(**values)
+        values[key] = typed(f"[{name}] {key}", value, fields[key].default)
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"[{name}] {error}") from None
+
+
+def typed(place: str, value: Any, default: Any) -> Any:
+    """A value as the type of ``default``: whole numbers pass for fractions, lists for tuples of one type.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(typed(f"{place}[{i}]", element, default[0]) for i, element in enumerate(value))
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        wanted = "list" if isinstance(default, tuple) else type(default).__name__
+        raise ConfigError(f"{place} = {value!r} should be a {wanted}")
+    return value

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from safelight.errors import ConfigError
 from safelight.train.figurines.portraits import Portraits, to_tensor
 from safelight.train.order import generator, rows
 from safelight.vae.kl import AutoencoderKL, KLConfig
@@ -22,10 +24,17 @@ class Vae:
 
     Attributes:
         channels: widths from the finest level to the coarsest; each level but the last halves the picture.
-        crop: edge in pixels of the crops; whole pictures come in every ``whole_every``-th step.
+        layers: residual blocks per level. groups: of every normalisation. latent: channels of the latents.
+        crop: edge in pixels of the crops, a multiple of the stride. whole_every: one step in so many sees whole
+            pictures; all do where the crop is not smaller than they are.
         kl: weight of the divergence, in nats per latent number.
-        slope: weight of the difference of slopes.
+        square: weight of the squared difference of pixels beside the absolute one.
+        coarse: weight of the difference of averages over ``patch`` x ``patch`` pixels, which teaches colour early.
+        slope: weight of the difference of slopes, which teaches edges.
         decoder_only: keep the encoder as it is, so that latents already made stay valid.
+
+    Raises:
+        ConfigError: a number out of its range.
     """
 
     channels: tuple[int, ...] = (32, 64, 96, 128)
@@ -35,8 +44,19 @@ class Vae:
     crop: int = 64
     whole_every: int = 4
     kl: float = 1e-5
-    slope: float = 1.0
+    square: float = 4.0
+    coarse: float = 4.0
+    patch: int = 8
+    slope: float = 0.5
     decoder_only: bool = False
+
+    def __post_init__(self) -> None:
+        stride = 2 ** (len(self.channels) - 1)
+        if self.crop < stride or self.crop % stride:
+            raise ConfigError(f"crop = {self.crop} must be a multiple of {stride}, the pixels per latent")
+        for name, least in (("whole_every", 1), ("patch", 1), ("kl", 0), ("square", 0), ("coarse", 0), ("slope", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be at least {least}")
 
     def config(self, size: int, scale: float = 1.0) -> KLConfig:
         """The released configuration for pictures of ``size`` pixels."""
@@ -53,22 +73,28 @@ class Vae:
 
 
 class Squeezing:
-    """The task: give pictures back through 1/48 of their numbers."""
+    """The task: give pictures back through 1/48 of their numbers.
 
-    def __init__(self, vae: Vae, portraits: Portraits, batch: int, seed: int) -> None:
+    Args:
+        batch: crops per step; a step of whole pictures sees as many pixels.
+        device: where the network is trained.
+    """
+
+    def __init__(self, vae: Vae, portraits: Portraits, batch: int, seed: int, device: str = "cpu") -> None:
         torch.manual_seed(seed)
         size = portraits.pictures.shape[1]
-        self.module = AutoencoderKL(vae.config(size))
+        self.module = AutoencoderKL(vae.config(size)).to(device)
         if vae.decoder_only:
             for part in filter(None, (self.module.encoder, self.module.quant_conv)):
                 part.requires_grad_(False)
         self.vae, self.portraits, self.batch, self.seed, self.size = vae, portraits, batch, seed, size
+        self.device = torch.device(device)
 
     def pictures(self, step: int) -> Tensor:
         """What step ``step`` sees: ``batch`` crops, or as many pixels in whole pictures."""
         vae = self.vae
-        area = (self.size // vae.crop) ** 2
         whole = vae.crop >= self.size or step % vae.whole_every == 0
+        area = max(1, (self.size // vae.crop) ** 2)
         count = max(1, self.batch // area) if whole else self.batch
         chosen = rows(self.seed, step, self.batch, len(self.portraits.pictures))[:count]
         pictures = to_tensor(self.portraits.pictures[chosen])
@@ -79,26 +105,41 @@ class Squeezing:
         return torch.stack(cut)
 
     def loss(self, step: int, part: slice) -> Tensor:
-        """Pixels + slopes + divergence."""
-        x = self.pictures(step)[part]
+        """Pixels + patches + slopes + divergence.
+
+        Raises:
+            ConfigError: so few whole pictures are seen at once that the parts of a batch cannot be equally long.
+        """
+        pictures = self.pictures(step)
+        count, length = len(pictures), part.stop - part.start
+        if count * length % self.batch:
+            raise ConfigError(
+                f"a step of whole pictures sees {count}, which do not divide into {self.batch // length} equal parts; "
+                "lower accumulate or raise batch"
+            )
+        part = slice(part.start * count // self.batch, part.stop * count // self.batch)
+        x = pictures[part].to(self.device)
         posterior = self.module.encode(x)
-        noise = torch.randn(posterior.mean.shape, generator=generator(self.seed, step, "posterior"))
-        y = self.module.decode(posterior.sample(noise)).float()
-        pixels = (x - y).abs().mean()
-        slopes = sum(((x - y).diff(dim=axis)).abs().mean() for axis in (2, 3))
+        noise = torch.randn((count, *posterior.mean.shape[1:]), generator=generator(self.seed, step, "posterior"))
+        y = self.module.decode(posterior.sample(noise[part].to(self.device))).float()
+        error = x - y
+        pixels = error.abs().mean() + self.vae.square * error.square().mean()
+        coarse = F.avg_pool2d(error, self.vae.patch).abs().mean()
+        slopes = sum(error.diff(dim=axis).abs().mean() for axis in (2, 3))
         nats = posterior.kl().float().mean() / posterior.mean[0].numel()
-        return pixels + self.vae.slope * slopes + self.vae.kl * nats
+        return pixels + self.vae.coarse * coarse + self.vae.slope * slopes + self.vae.kl * nats
 
 
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, portraits: Portraits, batch: int = 32) -> Tensor:
-    """The most probable latents of all portraits, unscaled: [N, Z, h, w] float32."""
-    parts = range(0, len(portraits.pictures), batch)
-    return torch.cat([vae.encode(to_tensor(portraits.pictures[i : i + batch])).mode().float() for i in parts])
+    """The most probable latents of all portraits, unscaled: [N, Z, h, w] float32 on the CPU."""
+    device = next(vae.parameters()).device
+    parts = (portraits.pictures[i : i + batch] for i in range(0, len(portraits.pictures), batch))
+    return torch.cat([vae.encode(to_tensor(part).to(device)).mode().float().cpu() for part in parts])
 
 
 def preview_matrix(latents: Tensor, portraits: Portraits) -> list[list[float]]:
-    """The linear map from scaled latents to colours that fits best: rows = latent channels and a constant, columns = RGB.
+    """The linear map from scaled latents [N, Z, h, w] to colours that fits best: Z rows and one for zeros; columns RGB.
 
     Least squares over pictures averaged down to the latents' grid; colours in [-1, 1].
     """

@@ -14,13 +14,18 @@ from torch import Tensor
 
 from safelight.core.noise import key
 from safelight.core.path import VP, Level
+from safelight.core.prediction import noised
 from safelight.encoders.clip import ClipText
 from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.errors import ConfigError, UnknownNameError
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.figurines.person import Person
 from safelight.train.figurines.words import captions, token_rows
-from safelight.train.objective import Objective, draw_shares, error, noised
+from safelight.train.objective import Objective, draw_shares, error
 from safelight.train.order import generator, rows
+
+PREDICTIONS = {"v": "v_prediction", "eps": "epsilon", "x0": "sample"}
+"""What a network may predict, and the word of a released ``scheduler_config.json`` for it."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,13 @@ class Drawing:
     Attributes:
         channels: widths from the finest level of the latents to the coarsest.
         attended: the levels that attend, to themselves and to the text, 0 the finest; the middle always does.
+        layers: residual blocks per level. heads: of every attention. groups: of every normalisation.
         empty: share of empty captions, 0 to 1.
-        prediction: ``v``, ``eps``, ``x0`` or ``flow``; only the first is defined at pure noise on a VP path.
+        prediction: one of PREDICTIONS; ``eps`` says nothing at pure noise, so its path ends a little before.
+        levels, min_snr: see `safelight.train.objective.Objective`.
+
+    Raises:
+        UnknownNameError: a prediction that a released folder has no word for. ConfigError: a number out of its range.
     """
 
     channels: tuple[int, ...] = (96, 128, 160)
@@ -43,6 +53,19 @@ class Drawing:
     prediction: str = "v"
     levels: str = "uniform"
     min_snr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise UnknownNameError("prediction of a released U-Net", self.prediction, PREDICTIONS)
+        if not 0 <= self.empty <= 1:
+            raise ConfigError(f"empty = {self.empty} must lie between 0 and 1")
+        if not set(self.attended) <= set(range(len(self.channels))):
+            raise ConfigError(f"attended = {list(self.attended)} names a level that is not there, 0 is the finest")
+        self.objective()
+
+    def objective(self) -> Objective:
+        """How levels are drawn and errors weighted."""
+        return Objective(self.levels, self.min_snr)
 
     def config(self, latent: int, size: int, context: int) -> UNetConfig:
         """The released configuration for ``latent`` channels on a grid of ``size`` and a text of width ``context``."""
@@ -72,7 +95,10 @@ class Examples:
 
 
 class Denoising:
-    """The task: say, of a noisy latent and a caption, what the network's prediction should be."""
+    """The task: say, of a noisy latent and a caption, what the network's prediction should be.
+
+    The network is trained, and the text encoder (frozen) reads, on the device of the examples.
+    """
 
     def __init__(
         self,
@@ -90,7 +116,7 @@ class Denoising:
         self.module = UNet(drawing.config(shape[1], shape[2], text.config.hidden_size)).to(device)
         self.drawing, self.examples, self.batch, self.seed = drawing, examples, batch, seed
         self.text, self.tokenizer = text.to(device).requires_grad_(False), tokenizer
-        self.objective = Objective(drawing.levels, drawing.min_snr)
+        self.objective = drawing.objective()
         self.table: tuple[Level, ...] = tuple(path.trained(k) for k in range(path.steps))
 
     def context(self, people: Sequence[Person], step: int) -> Tensor:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from safelight import __version__
-from safelight.encoders.tokenizer import ClipTokenizer
-from safelight.figurines.render import PORTRAIT
+from safelight.errors import FileError
 from safelight.train.figurines import portraits
 from safelight.train.figurines.autoencoder import preview_matrix
+from safelight.train.figurines.denoising import PREDICTIONS
+from safelight.train.figurines.finished import AVERAGE, cached_latents, load_text, load_tokenizer, load_vae, needed
 from safelight.train.figurines.plan import Plan
-from safelight.train.figurines.stages import AVERAGE, cached_latents, load_text, load_vae
 from safelight.weights.load import read
 from safelight.weights.save import save, write
 
@@ -29,7 +29,8 @@ PARTS = {
     "vae": ["diffusers", "AutoencoderKL"],
 }
 ABSENT = ("feature_extractor", "image_encoder", "safety_checker")
-PREDICTIONS = {"v": "v_prediction", "eps": "epsilon", "x0": "sample"}
+CAMERA = {"azimuth": 0.0, "elevation": 6.0, "distance": 8.0, "fov": 24.0, "target_z": -0.04}
+"""`safelight.figurines.render.portrait_camera` in words that a recipe can hold: degrees, and lengths in the world."""
 
 
 def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path:
@@ -38,26 +39,30 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     Args:
         folder: made if missing; files there are replaced.
         card: what people should know of the model; shown by ``safelight models``.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        CheckpointError: a stage of the run is missing; says which. FileError: a file cannot be written.
     """
-    tokenizer = ClipTokenizer.from_folder(run / "tokenizer")
-    text, vae = load_text(run, plan, tokenizer), load_vae(run, plan)
+    network = read(needed(run / "unet" / AVERAGE, "train the U-Net"))
+    text, vae = load_text(run, plan, load_tokenizer(run)), load_vae(run, plan)
     latents = cached_latents(run, plan)
     scale = float(1 / latents.std())
     unet = plan.unet.config(latents.shape[1], latents.shape[2], plan.words.width)
-    halve(folder / "unet" / "diffusion_pytorch_model.safetensors", read(run / "unet" / AVERAGE))
+    halve(folder / "unet" / "diffusion_pytorch_model.safetensors", network)
     halve(folder / "vae" / "diffusion_pytorch_model.safetensors", state(vae))
     halve(folder / "text_encoder" / "model.safetensors", state(text))
     write_json(folder / "unet" / "config.json", {"_class_name": "UNet2DConditionModel", **asdict(unet)})
     vae_config = asdict(plan.vae.config(plan.data.size, scale))
-    del vae_config["shift_factor"]
     write_json(folder / "vae" / "config.json", {"_class_name": "AutoencoderKL", **vae_config})
     text_config = asdict(text.config)
     del text_config["projection"]
     heading = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
     write_json(folder / "text_encoder" / "config.json", {**heading, **text_config})
     for file in sorted((run / "tokenizer").iterdir()):
-        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
-        write(folder / "tokenizer" / file.name, [file.read_bytes()])
+        put(folder / "tokenizer" / file.name, file.read_bytes())
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler(plan))
     nothing = {name: [None, None] for name in ABSENT}
     index = {"_class_name": "StableDiffusionPipeline", **PARTS, **nothing, "requires_safety_checker": False}
@@ -65,7 +70,7 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     notes = {
         "card": dict(card),
         "defaults": {"steps": 20, "guidance": 2.0},
-        "camera": dict(PORTRAIT),
+        "camera": CAMERA,
         "vocabulary": "figurines",
         "preview": preview_matrix(latents * scale, portraits.load(run / "data")),
         "made_by": f"safelight {__version__}",
@@ -75,14 +80,14 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
 
 
 def scheduler(plan: Plan) -> dict[str, Any]:
-    """The released form of the plan's noise path: DDIM over trailing levels from pure noise."""
+    """The released form of the plan's noise path: DDIM over trailing levels, from pure noise where it is defined."""
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": plan.path.steps,
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
-        "rescale_betas_zero_snr": True,
+        "rescale_betas_zero_snr": plan.path.ends[0].alpha == 0.0,
         "timestep_spacing": "trailing",
         "prediction_type": PREDICTIONS[plan.unet.prediction],
         "clip_sample": False,
@@ -98,12 +103,25 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def halve(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Save tensors in half precision."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Save tensors in half precision; FileError where that cannot be."""
+    make(path.parent)
     save({name: tensor.to(torch.float16) for name, tensor in tensors.items()}, path)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Indented JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, [(json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()])
+    """Indented JSON, whole or not at all; FileError where that cannot be."""
+    put(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def put(path: Path, data: bytes) -> None:
+    """A file, whole or not at all, in a folder that is made if missing; FileError where that cannot be."""
+    make(path.parent)
+    write(path, [data])
+
+
+def make(folder: Path) -> None:
+    """Make a folder, and those it lies in; FileError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made ({error.strerror or error}); choose another place") from error

@@ -1,7 +1,11 @@
-"""The training pictures, rendered once: ``portraits.npy`` uint8 [N, S, S, 3] and ``people.npy`` int64 [N, 16] codes."""
+"""The training pictures, rendered once: ``portraits.npy`` uint8 [N, S, S, 3] and ``people.npy`` int64 [N, 16] codes.
+
+Axes: N people, S pixels. ``portraits.done`` holds how many are finished, so that a run that was stopped goes on there.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -12,10 +16,14 @@ import torch
 from torch import Tensor
 
 from safelight.core.noise import key
+from safelight.errors import CheckpointError, FileError
 from safelight.figurines.person import Person, random_people
 from safelight.figurines.render import portrait
+from safelight.weights.save import write
 
+PICTURES, PEOPLE, DONE = "portraits.npy", "people.npy", "portraits.done"
 CHUNK = 250
+"""Portraits that are drawn between two reports."""
 
 
 class Portraits(NamedTuple):
@@ -32,24 +40,67 @@ class Portraits(NamedTuple):
 def render_all(folder: Path, count: int, size: int, seed: int, workers: int) -> Iterator[int]:
     """Render ``count`` training people; yields how many are done. What an earlier run finished is kept.
 
-    A picture is a function of (seed, its number), so any number of workers gives the same files.
+    A picture is a function of (seed, its number), so any number of workers, 1 and up, gives the same files. Closing the
+    iterator stops after the pictures that are being drawn.
+
+    Raises:
+        CheckpointError: the folder holds portraits of other people or of another size.
+        FileError: the disk has no room for all portraits, or the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    place, done = folder / "portraits.npy", folder / "portraits.done"
     codes = np.stack([person.codes() for person in random_people(np.random.default_rng(key(seed, "people")), count)])
-    whole = place.exists() and np.load(place, mmap_mode="r").shape == (count, size, size, 3)
-    finished = int(done.read_text()) if whole and done.exists() else 0
-    shape = (count, size, size, 3)
-    pictures = np.lib.format.open_memmap(place, "r+" if whole else "w+", dtype=np.uint8, shape=shape)
-    np.save(folder / "people.npy", codes)
+    pictures = claimed(folder, codes, size)
+    finished = done(folder)
+    if finished:
+        yield finished
     parts = [codes[i : i + CHUNK] for i in range(finished, count, CHUNK)]
-    with ProcessPoolExecutor(workers) as pool:
-        for drawn in pool.map(render_some, parts, [size] * len(parts)):
+    sizes = [size] * len(parts)
+    pool = ProcessPoolExecutor(workers) if workers > 1 else None
+    try:
+        for drawn in (pool.map if pool else map)(render_some, parts, sizes):
             pictures[finished : finished + len(drawn)] = drawn
             finished += len(drawn)
             pictures.flush()
-            done.write_text(str(finished))
+            write(folder / DONE, [str(finished).encode()])
             yield finished
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+
+
+def claimed(folder: Path, codes: np.ndarray, size: int) -> np.memmap:
+    """The file of the pictures of these people, [N, S, S, 3] and writable: an earlier run's, or a new one.
+
+    Raises:
+        CheckpointError, FileError: see `render_all`.
+    """
+    place, shape = folder / PICTURES, (len(codes), size, size, 3)
+    try:
+        if (folder / DONE).exists():
+            pictures, people = np.load(place, mmap_mode="r+"), np.load(folder / PEOPLE)
+            if pictures.shape == shape and np.array_equal(people, codes):
+                return pictures
+            raise CheckpointError(
+                f"{folder}: holds {len(pictures)} portraits of {pictures.shape[1]} pixels, of other people or another "
+                "size than asked for; remove it or choose another run"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / PEOPLE, codes)
+        pictures = np.lib.format.open_memmap(place, "w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a broken mapping later
+            with open(place, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, place.stat().st_size)
+        write(folder / DONE, [b"0"])
+        return pictures
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise FileError(f"{folder}: the portraits cannot be kept there ({what}); make room, or remove it") from error
+
+
+def done(folder: Path) -> int:
+    """How many portraits are finished; 0 where there are none."""
+    place = folder / DONE
+    text = place.read_text("utf-8").strip() if place.exists() else ""
+    return int(text) if text.isdecimal() else 0
 
 
 def render_some(codes: np.ndarray, size: int) -> np.ndarray:
@@ -58,10 +109,22 @@ def render_some(codes: np.ndarray, size: int) -> np.ndarray:
 
 
 def load(folder: Path) -> Portraits:
-    """The finished portraits of a run, memory-mapped."""
-    return Portraits(np.load(folder / "portraits.npy", mmap_mode="r"), np.load(folder / "people.npy"))
+    """The finished portraits of a run, memory-mapped.
+
+    Raises:
+        CheckpointError: they are missing, unfinished or damaged; says what to do.
+    """
+    try:
+        pictures, codes = np.load(folder / PICTURES, mmap_mode="r"), np.load(folder / PEOPLE)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: holds no portraits; render them first") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: the portraits are damaged ({error}); remove it and render again") from error
+    if len(codes) != len(pictures) or done(folder) != len(pictures):
+        raise CheckpointError(f"{folder}: {done(folder)} of {len(pictures)} portraits are rendered; render the rest")
+    return Portraits(pictures, codes)
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:
     """uint8 [n, S, S, 3] -> float32 [n, 3, S, S] in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -2,36 +2,49 @@
 
 A stage keeps its files under the run's folder and goes on from what it finds there:
 ``data/``, ``tokenizer/``, ``text/``, ``vae/``, ``unet/``; each trained network has ``checkpoints/``, ``log.jsonl``,
-``loss.png`` and, when its stage ends, ``average.safetensors`` with the averaged weights.
+``loss.png`` and, when its stage ends, ``average.safetensors`` with the averaged weights. ``start`` begins a network
+from averaged weights, with a fresh optimiser and warm-up; it is ignored where the folder holds a checkpoint.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from safelight.encoders.clip import ClipText
-from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.encoders.vocabulary import save_tokenizer
-from safelight.errors import CheckpointError
+from safelight.errors import CheckpointError, FileError
+from safelight.train import checkpoint
+from safelight.train.ema import Average
 from safelight.train.figurines import portraits
-from safelight.train.figurines.autoencoder import Squeezing, encode_all
+from safelight.train.figurines.autoencoder import Squeezing
 from safelight.train.figurines.denoising import Denoising, Examples
+from safelight.train.figurines.finished import (
+    AVERAGE,
+    cached_latents,
+    encoder_hash,
+    load_text,
+    load_tokenizer,
+    load_vae,
+)
 from safelight.train.figurines.plan import Plan
+from safelight.train.figurines.portraits import Portraits
+from safelight.train.figurines.sheet import Sheet
 from safelight.train.figurines.words import Reading, spoken
 from safelight.train.journal import Journal, curve
 from safelight.train.loop import Task, Trainer
 from safelight.train.settings import Fit
-from safelight.vae.kl import AutoencoderKL
-from safelight.weights.load import load_into, read
+from safelight.weights.hash import sha256
+from safelight.weights.load import read
 from safelight.weights.save import save
 
-AVERAGE = "average.safetensors"
+Look = Callable[[Average], None]
+"""Looks at a run between two steps, such as by drawing from its averaged weights; must leave no trace in it."""
 
 
 class Progress(NamedTuple):
@@ -59,31 +72,57 @@ class Clock:
         return self.end is not None and time.monotonic() >= self.end
 
 
-def train(task: Task, fit: Fit, folder: Path, clock: Clock, start: Path | None = None) -> Iterator[Progress]:
+def train(
+    task: Task,
+    fit: Fit,
+    folder: Path,
+    clock: Clock,
+    start: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+    look: Look | None = None,
+) -> Iterator[Progress]:
     """Run a task's loop with log, curve and checkpoints; stops cleanly, saved, when the clock is over.
 
     Args:
-        start: averaged weights to begin from, with a fresh optimiser; ignored where the folder holds a checkpoint.
+        start: averaged weights to begin from.
+        facts: the task's own settings, which a resumption must share.
+        look: called every ``fit.sample_every`` steps, and at the end; never where that is 0.
+
+    Raises:
+        CheckpointError: the folder holds a run of other settings, or ``start`` is of another network.
+        TrainingError: the numbers are no numbers any more. FileError: a file cannot be written.
     """
-    if start is not None and not any((folder / "checkpoints").glob("step-*")):
+    if start is not None and not checkpoint.found(folder / "checkpoints"):
         adopt(task.module, start)
-    trainer = Trainer(task, fit, folder / "checkpoints")
-    journal = Journal(folder / "log.jsonl", trainer.step)
+    trainer = Trainer(task, fit, folder / "checkpoints", facts)
+    log, picture = folder / "log.jsonl", folder / "loss.png"
+    journal = Journal(log, trainer.step)
     for report in trainer.run():
-        if report.step % fit.log_every == 0 or report.step == fit.steps:
+        last = report.step == fit.steps
+        if last or report.step % fit.log_every == 0:
             journal.write(report)
+        if report.step % fit.save_every == 0:
+            curve(log, picture)
+        if look and fit.sample_every and not last and report.step % fit.sample_every == 0:
+            look(trainer.average)
         yield Progress(folder.name, report.step, fit.steps, f"loss {report.loss:.4f}")
         if clock.over:
             trainer.save()
             break
-    curve(folder / "log.jsonl", folder / "loss.png")
+    curve(log, picture)
     save(trainer.average.shadow, folder / AVERAGE, metadata={"step": str(trainer.step)})
+    if look and fit.sample_every:
+        look(trainer.average)
 
 
 @torch.no_grad()
 def adopt(module: nn.Module, start: Path) -> None:
-    """Copy averaged weights into a module that is about to be trained."""
-    found: Mapping[str, Tensor] = read(start)
+    """Copy averaged weights, in any number format, into a module that is about to be trained.
+
+    Raises:
+        WeightsError: the file cannot be read. CheckpointError: it is of another network.
+    """
+    found = read(start)
     named = dict(module.named_parameters())
     if set(found) != set(named) or any(found[name].shape != p.shape for name, p in named.items()):
         raise CheckpointError(f"{start}: the weights there are of another network than the plan describes")
@@ -92,65 +131,75 @@ def adopt(module: nn.Module, start: Path) -> None:
 
 
 def render(run: Path, plan: Plan) -> Iterator[Progress]:
-    """Render the portraits."""
+    """Render the portraits; close to stop, and go on another day."""
     data = plan.data
     for done in portraits.render_all(run / "data", data.count, data.size, data.seed, data.workers):
         yield Progress("portraits", done, data.count)
 
 
-def learn_words(run: Path, plan: Plan, clock: Clock, start: Path | None = None) -> Iterator[Progress]:
-    """Learn the tokenizer, then the text encoder."""
+def learn_words(
+    run: Path, plan: Plan, clock: Clock, start: Path | None = None, device: str = "cpu"
+) -> Iterator[Progress]:
+    """Make the tokenizer, then learn the text encoder."""
     folder = run / "tokenizer"
     if not (folder / "vocab.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"{folder}: cannot be made ({error.strerror or error})") from error
         save_tokenizer(spoken(), folder)
-    tokenizer = ClipTokenizer.from_folder(folder)
+    tokenizer = load_tokenizer(run)
     fit = plan.words_fit
-    task = Reading(plan.words, tokenizer, tokenizer.end + 1, fit.batch, fit.seed)
-    yield from train(task, fit, run / "text", clock, start)
+    task = Reading(plan.words, tokenizer, tokenizer.end + 1, fit.batch, fit.seed, device)
+    yield from train(task, fit, run / "text", clock, start, named("words", plan.words))
 
 
-def learn_vae(run: Path, plan: Plan, clock: Clock, start: Path | None = None) -> Iterator[Progress]:
+def learn_vae(
+    run: Path, plan: Plan, clock: Clock, start: Path | None = None, device: str = "cpu"
+) -> Iterator[Progress]:
     """Learn the autoencoder."""
-    fit = plan.vae_fit
-    task = Squeezing(plan.vae, portraits.load(run / "data"), fit.batch, fit.seed)
-    yield from train(task, fit, run / "vae", clock, start)
+    fit, pictures = plan.vae_fit, images(run, plan)
+    task = Squeezing(plan.vae, pictures, fit.batch, fit.seed, device)
+    facts = {**named("vae", plan.vae), "data.count": len(pictures.pictures)}
+    yield from train(task, fit, run / "vae", clock, start, facts)
 
 
-def learn_unet(run: Path, plan: Plan, clock: Clock, device: str, start: Path | None = None) -> Iterator[Progress]:
-    """Cache the latents, then learn the U-Net."""
-    images = portraits.load(run / "data")
-    yield Progress("latents", 0, 1)
-    latents = cached_latents(run, plan)
-    scaled = latents / latents.std()
-    examples = Examples(scaled.to(device), images.people())
-    tokenizer = ClipTokenizer.from_folder(run / "tokenizer")
-    fit = plan.unet_fit
+def learn_unet(
+    run: Path, plan: Plan, clock: Clock, device: str = "cpu", start: Path | None = None
+) -> Iterator[Progress]:
+    """Cache the latents, then learn the U-Net; with ``sample_every``, draw ``unet/samples.png`` on the way."""
+    fit, tokenizer, pictures = plan.unet_fit, load_tokenizer(run), images(run, plan)
     text = load_text(run, plan, tokenizer)
+    yield Progress("latents", 0, 1)
+    latents = cached_latents(run, plan, device)
+    scaled = latents / latents.std()
+    examples = Examples(scaled.to(device), pictures.people())
     task = Denoising(plan.unet, examples, text, tokenizer, plan.path, fit.batch, fit.seed)
-    yield from train(task, fit, run / "unet", clock, start)
+    facts = {
+        **named("unet", plan.unet),
+        "data.count": len(pictures.pictures),
+        "text encoder": sha256(run / "text" / AVERAGE),
+        "autoencoder": encoder_hash(run),
+    }
+    look: Look | None = None
+    if fit.sample_every:
+        sheet = Sheet(plan, task, load_vae(run, plan).to(device), float(1 / latents.std()))
+
+        def look(average: Average) -> None:
+            sheet.draw(average, run / "unet" / "samples.png")
+
+    yield from train(task, fit, run / "unet", clock, start, facts, look)
 
 
-def load_text(run: Path, plan: Plan, tokenizer: ClipTokenizer) -> ClipText:
-    """The trained text encoder, without the heads it was taught with."""
-    text = ClipText(plan.words.config(tokenizer.end + 1))
-    load_into(
-        text, run / "text" / AVERAGE, rename=lambda name: name.removeprefix("text.") if name[:5] == "text." else None
-    )
-    return text.eval()
+def images(run: Path, plan: Plan) -> Portraits:
+    """The portraits of a run; CheckpointError where they are missing or not of the size that the plan says."""
+    pictures = portraits.load(run / "data")
+    edge = pictures.pictures.shape[1]
+    if edge != plan.data.size:
+        raise CheckpointError(f"{run / 'data'}: portraits of {edge} pixels a side, but the plan says {plan.data.size}")
+    return pictures
 
 
-def load_vae(run: Path, plan: Plan) -> AutoencoderKL:
-    """The trained autoencoder."""
-    vae = AutoencoderKL(plan.vae.config(plan.data.size))
-    load_into(vae, run / "vae" / AVERAGE)
-    return vae.eval()
-
-
-def cached_latents(run: Path, plan: Plan) -> Tensor:
-    """Unscaled latents of all portraits, made once for each autoencoder: [N, Z, h, w]."""
-    place = run / "data" / "latents.safetensors"
-    source = run / "vae" / AVERAGE
-    if not place.exists() or place.stat().st_mtime < source.stat().st_mtime:
-        save({"latents": encode_all(load_vae(run, plan), portraits.load(run / "data"))}, place)
-    return read(place)["latents"]
+def named(section: str, record: Any) -> dict[str, Any]:
+    """A section of the plan as facts: ``section.key`` -> value."""
+    return {f"{section}.{key}": value for key, value in asdict(record).items()}

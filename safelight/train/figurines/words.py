@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from safelight.core.noise import key
 from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.errors import ConfigError
 from safelight.figurines.attributes import ATTRIBUTES
 from safelight.figurines.captions import caption, words
 from safelight.figurines.person import Person, random_people
@@ -34,13 +35,21 @@ class Words:
     """The text encoder's shape, and how often it sees an empty caption.
 
     Attributes:
+        width: of every token's vector. layers: of the transformer. heads: of every attention; divides ``width``.
         empty: share of empty captions, 0 to 1.
+
+    Raises:
+        ConfigError: a share outside 0 to 1.
     """
 
     width: int = 128
     layers: int = 4
     heads: int = 4
     empty: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.empty <= 1:
+            raise ConfigError(f"empty = {self.empty} must lie between 0 and 1")
 
     def config(self, vocabulary: int) -> ClipTextConfig:
         """The released configuration for a vocabulary that ends with the start and the end token."""
@@ -85,25 +94,33 @@ class Reader(nn.Module):
 
 
 class Reading:
-    """The task: captions of people drawn anew in every step, each read back in full."""
+    """The task: captions of people drawn anew in every step, each read back in full.
 
-    def __init__(self, words: Words, tokenizer: ClipTokenizer, vocabulary: int, batch: int, seed: int) -> None:
+    Args:
+        vocabulary: numbers of the tokenizer, start and end included.
+        device: where the network is trained.
+    """
+
+    def __init__(
+        self, words: Words, tokenizer: ClipTokenizer, vocabulary: int, batch: int, seed: int, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(seed)
-        self.module = Reader(words.config(vocabulary))
+        self.module = Reader(words.config(vocabulary)).to(device)
         self.words, self.tokenizer, self.batch, self.seed = words, tokenizer, batch, seed
+        self.device = torch.device(device)
 
     def examples(self, step: int, split: str = "train") -> tuple[Tensor, Tensor]:
-        """Token numbers [B, 77] and classes [B, 16] of a step."""
+        """Token numbers [B, 77] and classes [B, 16] of a step, on the device of the task."""
         seed = key(self.seed, "captions", split, step)
         people = random_people(np.random.default_rng(seed), self.batch, split)
         texts, stated = captions(people, seed + 1, self.words.empty)
-        return token_rows(self.tokenizer, texts), classes(stated)
+        return token_rows(self.tokenizer, texts).to(self.device), classes(stated).to(self.device)
 
-    def loss(self, step: int, rows: slice) -> Tensor:
+    def loss(self, step: int, part: slice) -> Tensor:
         """Mean cross-entropy over all attributes."""
         ids, wanted = self.examples(step)
-        scores = self.module(ids[rows])
-        return torch.stack([F.cross_entropy(s.float(), wanted[rows, i]) for i, s in enumerate(scores)]).mean()
+        scores = self.module(ids[part])
+        return torch.stack([F.cross_entropy(s.float(), wanted[part, i]) for i, s in enumerate(scores)]).mean()
 
     @torch.no_grad()
     def accuracy(self, batches: int = 8, split: str = "test") -> float:
