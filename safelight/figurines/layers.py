@@ -258,6 +258,11 @@ def averaged(picture: np.ndarray, per_side: int) -> np.ndarray:
     """The mean over the samples of each pixel: [H s, W s, 3] -> [H, W, 3]."""
     if per_side == 1:
         return picture
-    rows = sum(picture[i::per_side] for i in range(per_side))
-    both = sum(rows[:, i::per_side] for i in range(per_side))  # type: ignore[index]
-    return both * np.float32(1.0 / per_side**2)
+    rows = picture[::per_side].copy()
+    for i in range(1, per_side):
+        rows += picture[i::per_side]
+    both = rows[:, ::per_side].copy()
+    for i in range(1, per_side):
+        both += rows[:, i::per_side]
+    both *= np.float32(1.0 / per_side**2)
+    return both
