@@ -34,6 +34,7 @@ class Command:
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("bench", "measure speed and memory against other programs", "bench:arguments", "bench:run"),
     Command("doctor", "say what this machine has and whether it computes rightly", "doctor:arguments", "doctor:run"),
 )
 
