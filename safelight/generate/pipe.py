@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from safelight.core.path import Level
 from safelight.core.sample import sample_many
+from safelight.errors import PredictionError
 from safelight.families.family import Model
 from safelight.generate import image as task
 from safelight.generate import models
@@ -29,7 +30,7 @@ from safelight.generate.picture import to_picture
 from safelight.generate.recipe import KEY, TEXT, Recipe
 from safelight.generate.request import Request
 from safelight.generate.settle import Settled, settle
-from safelight.runtime.device import Place, pick
+from safelight.runtime.device import Place, adopt, pick, wait
 from safelight.weights.hash import sha256
 
 
@@ -42,7 +43,8 @@ class Drawn:
         recipe: all that it was drawn from.
         latents: [1, Z, h, w] as the network sees them, float32.
         cut: the ends of prompts that did not fit the text encoders.
-        seconds: what each part took: ``encode``, ``denoise``, ``decode``; shared parts count for the first picture.
+        seconds: what each part took: ``encode``, ``denoise``, ``decode``. What is read once for several pictures
+            counts for the first, a call that several share for all in equal parts.
     """
 
     image: Image
@@ -105,62 +107,84 @@ class Pipe:
     place: Place
 
     def __call__(self, request: Request | str, count: int = 1) -> Iterator[Shown]:
-        """Draw ``count`` pictures one after the other, watching every evaluation; the last of each brings `Drawn`.
-
-        Closing the iterator stops at once. The bits of a picture do not depend on ``count`` or on who else draws.
-
-        Raises:
-            RequestError: before anything is computed, if the request cannot be honoured.
-        """
-        settled = self.settle(request)
-        begun = time.perf_counter()
-        scene = task.read(self.model, settled)
-        spent = time.perf_counter() - begun
-        for index in range(count):
-            yield from self._one(index, settled.seeded(index), scene, spent if index == 0 else 0.0)
+        """Draw ``count`` pictures, watching every evaluation; see `watch`."""
+        return self.watch(_request(request).series(count))
 
     def draw(self, request: Request | str, count: int = 1) -> list[Drawn]:
-        """Draw ``count`` pictures and return them; see `__call__`."""
+        """Draw ``count`` pictures and return them; see `watch`."""
         return [shown.drawn for shown in self(request, count) if shown.drawn]
 
-    def draw_many(self, requests: Sequence[Request], tell: Callable[[int, int], None] | None = None) -> list[Drawn]:
-        """Draw requests of strangers together, sharing network calls where their ``rows`` are equal and above their own.
+    def draw_many(self, requests: Sequence[Request | str]) -> list[Drawn]:
+        """Draw requests of strangers, all at once, and return the pictures in the order of the requests."""
+        drawn = {shown.picture: shown.drawn for shown in self.watch(requests, len(requests)) if shown.drawn}
+        return [drawn[place] for place in range(len(requests))]
 
-        Every picture has the bits that it has alone. ``tell`` is called with (place of the request, evaluations done).
+    def watch(self, requests: Sequence[Request | str], together: int = 0) -> Iterator[Shown]:
+        """Draw requests in order; the last `Shown` of each brings its `Drawn`. Closing the iterator stops at once.
+
+        The bits of a picture depend on its own request alone, never on ``together`` or on who else draws.
+
+        Args:
+            together: how many are drawn at the same time, sharing network calls where their rows are equal; 0 for as
+                many neighbours as fill a call.
+
+        Raises:
+            RequestError: at once, before anything is computed, if a request cannot be honoured.
         """
-        settled = [self.settle(request) for request in requests]
-        scenes = [task.read(self.model, each) for each in settled]
-        jobs = [task.job(self.model, s, scene) for s, scene in zip(settled, scenes, strict=True)]
-        final: dict[int, Tensor] = {}
-        for place, step in sample_many(task.evaluator(self.model), jobs):
-            final[place] = step.x
-            if tell:
-                tell(place, step.index)
-        return [self._drawn(settled[i], scenes[i], final[i], {}) for i in range(len(requests))]
+        return self._watch([self.settle(request) for request in requests], together)
 
     def settle(self, request: Request | str) -> Settled:
         """What exactly a request would compute, without computing it."""
-        return settle(self.model, Request(request) if isinstance(request, str) else request)
+        return settle(self.model, _request(request))
 
-    def _one(self, index: int, settled: Settled, scene: task.Scene, encode: float) -> Iterator[Shown]:
-        begun = time.perf_counter()
-        for _, step in sample_many(task.evaluator(self.model), [task.job(self.model, settled, scene)]):
-            shown = Shown(index, step.index, step.total, step.level, step.denoised, self)
+    def _watch(self, settled: Sequence[Settled], together: int) -> Iterator[Shown]:
+        adopt(self.place)
+        first, scenes = 0, Scenes(self.model)
+        while first < len(settled):
+            end = first + 1
+            most = together or settled[first].together
+            while end < min(first + most, len(settled)) and (together or settled[end].alike(settled[first])):
+                end += 1
+            for shown in self._group(settled[first:end], scenes):
+                yield replace(shown, picture=first + shown.picture)
+            first = end
+
+    def _group(self, settled: Sequence[Settled], scenes: Scenes) -> Iterator[Shown]:
+        """Draw these at the same time."""
+        seconds = [{"encode": 0.0, "denoise": 0.0, "decode": 0.0} for _ in settled]
+        shared = []
+        for each, spent in zip(settled, seconds):
+            begun = time.perf_counter()
+            shared.append(scenes.read(each))
+            spent["encode"] = time.perf_counter() - begun
+        jobs = [task.job(self.model, each, scene) for each, scene in zip(settled, shared)]
+        steps = sample_many(task.evaluator(self.model), jobs)
+        live = set(range(len(jobs)))
+        while live:
+            begun = time.perf_counter()
+            place, step = next(steps)
             if step.index == step.total:
-                spent = {"encode": encode, "denoise": time.perf_counter() - begun}
-                shown = replace(shown, latents=step.x, drawn=self._drawn(settled, scene, step.x, spent))
+                wait(self.place.device)
+            for one in live:  # a call is the work of all who share it
+                seconds[one]["denoise"] += (time.perf_counter() - begun) / len(live)
+            shown = Shown(place, step.index, step.total, step.level, step.denoised, self)
+            if step.index == step.total:
+                live.remove(place)
+                drawn = self._drawn(settled[place], shared[place], step.x, seconds[place])
+                shown = replace(shown, latents=step.x, drawn=drawn)
             yield shown
 
-    def _drawn(self, settled: Settled, scene: task.Scene, x: Tensor, spent: dict[str, float]) -> Drawn:
+    def _drawn(self, settled: Settled, scene: task.Scene, x: Tensor, seconds: dict[str, float]) -> Drawn:
         begun = time.perf_counter()
+        if not x.isfinite().all():
+            raise PredictionError("the picture became infinite or not a number; try --dtype float32 or less guidance")
         picture = to_picture(task.finish(settled, task.decode(self.model, x)))
-        seconds = {**spent, "decode": time.perf_counter() - begun}
+        seconds["decode"] = time.perf_counter() - begun
         return Drawn(picture, self.recipe(settled), x, scene.cut, seconds)
 
     def recipe(self, settled: Settled) -> Recipe:
         """All that a picture will be drawn from."""
         request = settled.request
-        rows = request.rows or (1 if settled.guidance == 1.0 else 2)
         return Recipe(
             model={"name": self.name, "family": self.model.family, "files": self.hashes},
             task=settled.task,
@@ -176,7 +200,7 @@ class Pipe:
             rescale=request.rescale,
             size=settled.size,
             skip=request.skip,
-            rows=rows,
+            rows=settled.rows,
             device=self.place.device.type,
             dtype=str(self.place.dtype).removeprefix("torch."),
             threads=self.place.threads,
@@ -190,6 +214,25 @@ class Pipe:
     def hashes(self) -> dict[str, str]:
         """File below the model's folder -> SHA-256, of every file that was read."""
         return {str(file.relative_to(self.folder)): sha256(file) for file in self.model.files}
+
+
+class Scenes:
+    """Encoded texts and pictures, read once for neighbours that differ in nothing but their seed."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.last: tuple[Request, task.Scene] | None = None
+
+    def read(self, settled: Settled) -> task.Scene:
+        """The scene of this picture."""
+        asked = replace(settled.request, seed=0)
+        if self.last is None or self.last[0] != asked:
+            self.last = asked, task.read(self.model, settled)
+        return self.last[1]
+
+
+def _request(request: Request | str) -> Request:
+    return Request(request) if isinstance(request, str) else request
 
 
 def source(picture: Image | None) -> dict[str, str] | None:

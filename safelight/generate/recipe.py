@@ -1,17 +1,18 @@
 """The recipe of a picture: everything that is needed to draw it again, as JSON in the picture's own file.
 
-A PNG carries it twice: under ``safelight`` for machines, and under ``parameters`` in the text that A1111 made customary.
+A PNG carries it twice: under ``safelight`` for machines, under ``parameters`` in the text that A1111 made customary.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from typing import Any
 
-import torch
 from PIL.Image import Image
 
 from safelight import __version__
@@ -28,6 +29,7 @@ class Recipe:
 
     Attributes:
         model: name, family, and ``files``: file below its folder -> SHA-256.
+        options: every option of the sampler; an infinite number is the text "inf", since JSON has no such number.
         levels: every level visited, as [alpha, sigma, t].
         seed: this picture's own.
         rows: rows of every network call.
@@ -60,19 +62,20 @@ class Recipe:
     camera: Mapping[str, float] | None = None
     numerics: int = NUMERICS
     safelight: str = __version__
-    torch: str = torch.__version__
-    machine: str = f"{platform.system()} {platform.machine()}"
+    torch: str = field(default_factory=lambda: version("torch"))
+    machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}")
 
     def json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        options = {name: _finite(value) for name, value in self.options.items()}
+        return json.dumps({**asdict(self), "options": options}, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
         """The recipe in a text; ImageError where it is not one."""
         try:
             raw = json.loads(text)
-            known = {field.name for field in fields(cls)}
+            known = {each.name for each in fields(cls)}
             if not isinstance(raw, dict) or (strange := sorted(set(raw) - known)):
                 raise ImageError(f"the recipe holds what this version does not know: {', '.join(strange)}")
             return cls(**{**raw, "size": tuple(raw["size"])})
@@ -99,6 +102,10 @@ class Recipe:
         last = ", ".join(f"{name}: {quoted(str(value))}" for name, value in settings.items() if value is not None)
         negative = [f"Negative prompt: {self.negative}"] if self.negative else []
         return "\n".join([self.prompt, *negative, last])
+
+
+def _finite(value: float | str) -> float | str:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def quoted(value: str) -> str:

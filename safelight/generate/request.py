@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL.Image import Image
 
-from safelight.errors import RequestError
+from safelight.errors import PromptError, RequestError
 
 MAX_STEPS = 1000
 MAX_EDGE = 8192
+MAX_COUNT = 100_000
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,21 @@ class Request:
         sampler: a name of the table of samplers, in any program's spelling; None for the model's own.
         schedule: a name of the table of schedules; None for the levels that the model's files ask for.
         options: changes of the sampler's options, such as ``{"eta": 0.5}``.
-        guidance: classifier-free guidance; 1 follows the prompt alone and halves the work, 0 ignores it, more exaggerates
-            it; None for the model's own.
+        guidance: classifier-free guidance; 1 follows the prompt alone and halves the work, 0 ignores it, more
+            exaggerates it; None for the model's own.
         rescale: 0 (off) to 1, pulls the spread of guided predictions back.
         seed: of the first picture; any 64-bit number.
         size: (width, height) in pixels, multiples of the model's stride; None for the model's own, or the image's.
         image: a picture to start from, of any size; it is fitted to ``size``.
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
-        mask: with ``image``, white where it is repainted, black where it is kept.
+        mask: with ``image`` and of its size, white where it is repainted, black where it is kept.
         skip: layers of the text encoder left out at its end, 0 for none.
-        rows: rows of every network call, 0 for as many as the guidance needs; more buys throughput for batches. Pictures
-            of equal ``rows`` are equal to the last bit.
+        rows: rows of every network call, 0 for as many as the guidance needs; more buys throughput for batches.
+            Pictures of equal ``rows`` are equal to the last bit.
 
     Raises:
         RequestError: a number out of its range, or options that contradict each other.
+        PromptError: a text that is not one, such as undecoded bytes.
     """
 
     prompt: str = ""
@@ -74,7 +76,23 @@ class Request:
             raise RequestError(f"the strength must lie between 0 and 1, not {self.strength}")
         if self.image is None and (self.strength is not None or self.mask is not None):
             raise RequestError("a strength or a mask needs an image to start from")
+        if self.image and self.mask and self.image.size != self.mask.size:
+            sizes = ["x".join(map(str, picture.size)) for picture in (self.mask, self.image)]
+            raise RequestError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}; make them of one size")
+        for text in (self.prompt, self.negative):
+            if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise PromptError(f"the prompt {text[:40]!r} holds bytes that are no text; write it in UTF-8")
         if self.skip < 0:
             raise RequestError(f"skip counts layers, 0 or more, not {self.skip}")
         if not 0 <= self.rows <= 64:
             raise RequestError(f"the rows of a call must lie between 0 and 64, not {self.rows}")
+
+    def series(self, count: int) -> list[Request]:
+        """The requests for ``count`` pictures (1 to 100 000): equal but for their seeds, which count upwards.
+
+        Raises:
+            RequestError: a count out of its range, or a seed that grows out of 64 bits.
+        """
+        if not 1 <= count <= MAX_COUNT:
+            raise RequestError(f"the number of pictures must lie between 1 and {MAX_COUNT}, not {count}")
+        return [replace(self, seed=self.seed + index) for index in range(count)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from safelight.core import schedule
 from safelight.core.path import Level
-from safelight.core.samplers.table import Bound, split
-from safelight.errors import RequestError
+from safelight.core.samplers.table import Bound, Sampler, split
+from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate.models import notes
 from safelight.generate.request import Request
@@ -41,9 +43,29 @@ class Settled:
         """The scale of the guidance."""
         return GUIDANCE if self.request.guidance is None else self.request.guidance
 
-    def seeded(self, index: int) -> Settled:
-        """The same for picture ``index`` of the request: its seed is that many higher."""
-        return replace(self, request=replace(self.request, seed=self.request.seed + index))
+    @property
+    def branches(self) -> int:
+        """Questions that the guidance asks at a level."""
+        return 1 if self.guidance == 1.0 else 2
+
+    @property
+    def rows(self) -> int:
+        """Rows of every network call."""
+        return self.request.rows or self.branches
+
+    @property
+    def together(self) -> int:
+        """The fewest pictures drawn at once that leave no row of a call empty."""
+        return self.rows // math.gcd(self.rows, self.branches)
+
+    def alike(self, other: Settled) -> bool:
+        """Whether calls can be shared: of equal rows and shape."""
+        return (self.rows, self.size) == (other.rows, other.size)
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network is asked."""
+        return self.sampler.evaluations(self.levels)
 
 
 def settle(model: Model, request: Request) -> Settled:
@@ -62,7 +84,7 @@ def settle(model: Model, request: Request) -> Settled:
     sampler, named = split(request.sampler) if request.sampler else split(model.defaults.sampler)
     if named and request.schedule and schedule.find(request.schedule) != named:
         raise RequestError(f"the sampler's name says schedule {named!r}, the schedule {request.schedule!r}; give one")
-    options = {**({} if request.sampler else model.defaults.options), **request.options}
+    options = {**({} if request.sampler else model.defaults.options), **checked(sampler, request.options)}
     wanted = named or (schedule.find(request.schedule) if request.schedule else None)
     levels = schedule.SCHEDULES[wanted](model.path, steps) if wanted else model.defaults.levels(steps)
     strength = request.strength
@@ -72,8 +94,34 @@ def settle(model: Model, request: Request) -> Settled:
     guidance = float(own.get("guidance", GUIDANCE)) if request.guidance is None else float(request.guidance)
     size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
     model.latent.shape(*size)
+    if guidance == 1.0 and (request.negative or request.rescale):
+        what = "a negative prompt" if request.negative else "rescale"
+        raise RequestError(f"{what} does nothing at guidance 1; raise the guidance or leave it out")
     filled = replace(request, steps=steps, guidance=guidance, strength=strength, size=size)
     return Settled(filled, task, sampler.bind(model.path, options), wanted or "model", levels, size)
+
+
+def checked(sampler: Sampler, options: Mapping[str, float | str]) -> dict[str, float | str]:
+    """Options of a sampler, as numbers where it takes numbers.
+
+    Raises:
+        UnknownNameError: it does not have the option. RequestError: not a number where one is needed.
+    """
+    taken: dict[str, float | str] = {}
+    for name, value in options.items():
+        if name not in sampler.options:
+            raise UnknownNameError(f"option of {sampler.name}", name, sampler.options)
+        if isinstance(sampler.options[name], str):
+            taken[name] = str(value)
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isnan(number):
+            raise RequestError(f"option {name} of {sampler.name} is a number, not {value!r}")
+        taken[name] = number
+    return taken
 
 
 def fitted(model: Model, request: Request) -> tuple[int, int]:

@@ -66,10 +66,21 @@ def pick(
     """
     where = _device(_said(device, environment, "SAFELIGHT_DEVICE"))
     numbers = _dtype(_said(dtype, environment, "SAFELIGHT_DTYPE"), where)
-    count = _threads(threads, environment)
-    if count != torch.get_num_threads():
-        torch.set_num_threads(count)
-    return Place(where, numbers, count)
+    place = Place(where, numbers, _threads(threads, environment))
+    adopt(place)
+    return place
+
+
+def adopt(place: Place) -> None:
+    """Set the process's number of threads to that of a place."""
+    if place.threads != torch.get_num_threads():
+        torch.set_num_threads(place.threads)
+
+
+def wait(device: torch.device) -> None:
+    """Let a device finish what it was told to do, so that a clock can be read."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def devices() -> list[torch.device]:

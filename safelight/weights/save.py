@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from safelight.errors import FileError, WeightsError
+from safelight.errors import ExistsError, FileError, WeightsError
 from safelight.weights.load import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -50,11 +50,14 @@ def save(
     write(path, (part for parts in ([head], (_bytes(tensor) for _, tensor in ordered)) for part in parts))
 
 
-def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]) -> None:
+def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview], *, fresh: bool = False) -> None:
     """Write the parts, one after the other, to a file that appears whole or not at all.
 
+    Args:
+        fresh: leave a file alone that exists by the time this one is whole.
+
     Raises:
-        FileError: the folder cannot be written to; nothing is left behind.
+        ExistsError: ``fresh``, and the file exists. FileError: the folder cannot be written to; nothing is left behind.
     """
     path = Path(path)
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
@@ -64,12 +67,29 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]) -> 
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if fresh:
+            _link(temporary, path)
+        else:
+            temporary.replace(path)
         _flush_folder(path.parent)
+    except FileExistsError:
+        raise ExistsError(f"{path}: exists; it was not overwritten") from None
     except OSError as error:
         raise FileError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give the file its name, which unlike a renaming never replaces another file."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(path) from None
+        temporary.replace(path)
 
 
 def _bytes(tensor: Tensor) -> memoryview:

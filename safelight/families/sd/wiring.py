@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from safelight.errors import ConfigError
+from safelight.errors import ConfigError, RequestError
 from safelight.families.family import Defaults, Family, Model, Prompt, Words
 from safelight.families.sd import scheduler
 from safelight.families.sd.model import Added
@@ -139,9 +139,15 @@ def read_text(readers: Sequence[Reader], prompt: Prompt, *, xl: bool, device: to
 
     Stable Diffusion 1 and 2 take the last layer, XL the last but one without its normalisation; ``prompt.skip`` goes as
     many layers further down.
+
+    Raises:
+        RequestError: an encoder does not have so many layers.
     """
     columns, pooled, cut = [], None, []
     for reader in readers:
+        most = reader.encoder.config.num_hidden_layers - (2 if xl else 1)
+        if prompt.skip > most:
+            raise RequestError(f"{prompt.skip} layers cannot be skipped; this model's text encoder allows {most}")
         tokens = reader.tokenizer.encode(prompt.text)
         read = reader.encoder(torch.tensor([tokens.ids], device=device))
         if xl:

@@ -1,0 +1,161 @@
+"""Draw a picture again from the recipe in its file, and say whether it is the same to the last bit, or what differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from safelight.errors import ImageError, UnknownNameError
+from safelight.generate.file import open_picture
+from safelight.generate.models import shipped
+from safelight.generate.pipe import Drawn, Pipe, load, source
+from safelight.generate.recipe import Recipe
+from safelight.generate.request import Request
+
+WORDS = {
+    "numerics": "the version of the numbers",
+    "safelight": "safelight",
+    "torch": "torch",
+    "machine": "the machine",
+    "device": "the device",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two pictures of one size, compared byte by byte.
+
+    Attributes:
+        largest: largest difference of a colour, 0 (equal to the last bit) to 255.
+        pixels: share of pixels that differ, 0 to 1.
+        psnr: peak signal to noise in decibels; inf for equal pictures, about 50 for ones that no eye tells apart.
+    """
+
+    largest: int
+    pixels: float
+    psnr: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether no bit differs."""
+        return self.largest == 0
+
+
+def compare(first: Image, second: Image) -> Difference:
+    """The difference of two pictures.
+
+    Raises:
+        ImageError: they are of different sizes.
+    """
+    if first.size != second.size:
+        raise ImageError(f"a picture of {first.size} cannot be compared with one of {second.size}")
+    a, b = (np.asarray(picture.convert("RGB"), np.int64) for picture in (first, second))
+    apart = np.abs(a - b)
+    error = float((apart**2).mean())
+    psnr = math.inf if error == 0 else 10 * math.log10(255**2 / error)
+    return Difference(int(apart.max()), float(apart.any(-1).mean()), psnr)
+
+
+def load_for(recipe: Recipe, model: str | None = None) -> Pipe:
+    """Load the model that a picture was drawn with: same number format, same threads, same device if it is here.
+
+    Args:
+        model: name or folder; None for the one that the recipe names.
+
+    Raises:
+        UnknownNameError: the recipe's model is not here; says to name its folder.
+    """
+    from safelight.runtime.device import devices  # here, so that reading a recipe loads no torch
+
+    here = {device.type for device in devices()}
+    device = recipe.device if recipe.device in here else None
+    name = model or str(recipe.model.get("name", ""))
+    try:
+        return load(name, device, recipe.dtype, recipe.threads)
+    except UnknownNameError as error:
+        if model is not None or error.name != name:
+            raise
+        known = [*shipped(), "its folder, with --model"]
+        raise UnknownNameError("model, though the picture was drawn with it", name, known) from None
+
+
+def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = None) -> Request:
+    """What has to be asked for to get the picture of a recipe.
+
+    Args:
+        image, mask: what the picture was drawn over; where they are None, the files that the recipe names are read.
+
+    Raises:
+        ImageError: such a file is gone or holds other pixels; says to give it.
+    """
+    return Request(
+        prompt=recipe.prompt,
+        negative=recipe.negative,
+        steps=recipe.steps,
+        sampler=recipe.sampler,
+        schedule=None if recipe.schedule == "model" else recipe.schedule,
+        options=recipe.options,
+        guidance=recipe.guidance,
+        rescale=recipe.rescale,
+        seed=recipe.seed,
+        size=recipe.size,
+        image=_recorded("image", recipe.image, image),
+        strength=recipe.strength,
+        mask=_recorded("mask", recipe.mask, mask),
+        skip=recipe.skip,
+        rows=recipe.rows,
+    )
+
+
+def _recorded(kind: str, record: Mapping[str, str] | None, given: Image | None) -> Image | None:
+    if record is None:
+        if given is not None:
+            raise ImageError(f"the picture was drawn without --{kind}; leave it out")
+        return None
+    file = record.get("file", "")
+    if given is None and (not file or not Path(file).is_file()):
+        raise ImageError(f"the picture was drawn from {file or 'a picture'}, which is not here; give it with --{kind}")
+    picture = open_picture(file) if given is None else given
+    if (source(picture) or {}).get("sha256") != record.get("sha256"):
+        raise ImageError(f"the {kind} given holds other pixels than {file or 'the one'} had then")
+    return picture
+
+
+def differing(then: Recipe, now: Recipe) -> Iterator[str]:
+    """What differs between the recipe in a file and that of the picture drawn again, each in a few words."""
+    yield from _files(then.model.get("files", {}), now.model.get("files", {}))
+    for name, words in WORDS.items():
+        if getattr(then, name) != getattr(now, name):
+            yield f"{words} was {getattr(then, name)}, now {getattr(now, name)}"
+    told = {"model", "image", "mask", *WORDS}
+    for name in sorted({each.name for each in fields(Recipe)} - told):
+        before, after = getattr(then, name), getattr(now, name)
+        if _plain(before) != _plain(after):
+            yield f"{name} differs" if name == "levels" else f"{name} was {before}, now {after}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return str(value) if value in (math.inf, -math.inf) else value
+
+
+def _files(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted({*then, *now}):
+        if name not in now:
+            yield f"the model has no {name} any more"
+        elif name not in then:
+            yield f"the model's {name} is new"
+        elif then[name] != now[name]:
+            yield f"the model's {name} has other bytes ({then[name][:10]} then, {now[name][:10]} now)"
+
+
+def redraw(recipe: Recipe, pipe: Pipe, image: Image | None = None, mask: Image | None = None) -> Drawn:
+    """The picture of a recipe, drawn again."""
+    return pipe.draw(request_of(recipe, image, mask))[0]
