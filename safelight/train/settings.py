@@ -172,5 +172,5 @@ def typed(place: str, value: Any, default: Any) -> Any:
         return float(value)
     if type(value) is not type(default):
         wanted = "list" if isinstance(default, tuple) else type(default).__name__
-        raise ConfigError(f"{place} = {value!r} should be a {wanted}")
+        raise ConfigError(f"{place} = {value!r} should be of type {wanted}")
     return value
