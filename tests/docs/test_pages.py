@@ -1,0 +1,131 @@
+"""The pages tell the truth: what they name exists, their tables are complete, and their code runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks, pages, run
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md|txt))`")
+RUN = [page.relative_to(ROOT).as_posix() for page in pages() if page.parent.name in ("choose", "learn", "docs")]
+
+
+def section(page: str, heading: str = "") -> str:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return text if not heading else text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere_and_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in LINK.findall(CODE.sub("", text)) if "://" not in link]
+    lost = [link for link in links if not (page.parent / link).exists()]
+    assert not lost, f"{page}: no such files: {lost}"
+    if page.parent.name in ("extend", "decisions") or page.name in ("CHANGELOG.md", "STYLE.md", "CONTRIBUTING.md"):
+        return  # they name files that are to be written, or that were
+    named = [name for name in FILE.findall(text) if not (ROOT / name).exists() and not (ROOT / "safelight" / name).exists()]
+    assert not named, f"{page}: no such files: {named}"
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if list(blocks(ROOT / page, "python"))])
+def test_the_code_of_a_page_runs(page: str) -> None:
+    run(page)
+
+
+def test_every_sampler_stands_in_its_table_with_what_it_claims() -> None:
+    from safelight.core.path import vp_scaled_linear
+    from safelight.core.samplers.table import SAMPLERS
+    from safelight.core.schedule import karras
+
+    path = vp_scaled_linear()
+    levels = karras(path, 4)[:-1]  # without the step to the clean end, where all ask once
+    for name, row in SAMPLERS.items():
+        each = row.evaluations(levels, path) // 3
+        noise, options = "yes" if row.stochastic else "no", ", ".join(f"`{option}`" for option in sorted(row.options))
+        line = f"| `{name}` | {each} | {row.order} | {noise} | "
+        found = [text for text in section("docs/choose/sampler.md", "All of them").splitlines() if text.startswith(line)]
+        assert found, f"docs/choose/sampler.md lacks a line that begins with {line}"
+        assert ", ".join(sorted(re.findall(r"`\w+`", found[0][len(line) :]))) == options
+
+
+def test_every_schedule_stands_in_its_table() -> None:
+    from safelight.core.schedule import SCHEDULES
+
+    assert set(re.findall(r"^\| `(\w+)` \|", section("docs/choose/schedule.md"), re.MULTILINE)) == set(SCHEDULES)
+
+
+def first_column(page: str, heading: str = "") -> set[str]:
+    """The names in backticks of the first column of a page's tables."""
+    rows = re.findall(r"^\| (.+?) \|", section(page, heading), re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+
+
+def test_every_field_of_the_recipe_is_explained_and_no_other() -> None:
+    from safelight.generate.recipe import NUMERICS, Recipe
+
+    page = "docs/reference/recipe.md"
+    assert first_column(page) == {field.name for field in dataclasses.fields(Recipe)}
+    assert f"**`numerics`** is {NUMERICS}." in section(page)
+
+
+def test_the_seed_contract_names_every_field_that_decides_bits() -> None:
+    from safelight.generate.recipe import Recipe
+
+    rows = section("docs/learn/seeds.md", "What picture *i* depends on").partition("| --- |")[2]
+    named = {name.partition(".")[0] for name in re.findall(r"`([\w.]+)`", rows.partition("\n\n")[0])}
+    # The task, the steps and the schedule follow from what is named, the camera is only told.
+    assert named == {field.name for field in dataclasses.fields(Recipe)} - {
+        *("camera", "safelight", "schedule", "steps", "task")
+    }
+
+
+def test_every_class_that_is_read_from_a_folder_is_listed() -> None:
+    from safelight.families.sd.scheduler import _CLASSES
+    from safelight.generate.models import FAMILIES
+
+    text = section("docs/reference/files.md")
+    known = {name for family in FAMILIES for name in family.pipelines} | set(_CLASSES)
+    assert set(re.findall(r"`(\w+(?:Pipeline|Scheduler))`", text)) == known
+
+
+def test_every_attribute_of_a_figurine_stands_in_its_table() -> None:
+    from safelight.figurines.attributes import ATTRIBUTES
+    from safelight.figurines.splits import SPLITS
+
+    page = "docs/figurines.md"
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", section(page, "A person is sixteen words"), re.MULTILINE))
+    assert {name: tuple(values.split(", ")) for name, values in rows.items()} == ATTRIBUTES
+    assert first_column(page, "Splits") == set(SPLITS)
+
+
+def test_every_section_and_setting_of_training_stands_in_its_page() -> None:
+    from safelight.train.figurines.plan import SECTIONS
+
+    text = section("docs/training.md")
+    for name, kind in SECTIONS.items():
+        assert f"`[{name}]`" in text, name
+        for field in dataclasses.fields(kind):
+            assert f"`{field.name}`" in text, f"[{name}] {field.name}"
+
+
+def test_commands_and_flags_that_pages_show_exist() -> None:
+    flags: dict[str, set[str]] = {}
+    for line in (ROOT / "tests/architecture/flags.txt").read_text(encoding="utf-8").splitlines():
+        command, *words = line.split()
+        flags.setdefault(command, set()).update(word.strip(",") for word in words if word.startswith("-"))
+    wrong = []
+    for page in pages():
+        for block in blocks(page, "sh"):
+            for line in block.text.replace("\\\n", " ").splitlines():
+                for found in re.findall(r"(?:^|/|&& )safelight ([a-z]+)([^&|#]*)", line):
+                    given = re.findall(r"(?<=\s)--?[a-z][\w-]*", re.sub(r'"[^"]*"', "", found[1]))
+                    missing = [flag for flag in given if flag not in flags.get(found[0], ())]
+                    if found[0] not in flags or missing:
+                        wrong.append(f"{page.relative_to(ROOT)}: safelight {found[0]} {' '.join(missing)}")
+    assert not wrong, "\n".join(wrong)
