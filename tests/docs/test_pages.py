@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.docs.pages import ROOT, blocks, pages, run
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md|txt))`")
 RUN = [page.relative_to(ROOT).as_posix() for page in pages() if page.parent.name in ("choose", "learn", "docs")]
 
@@ -29,7 +31,9 @@ def test_links_lead_somewhere_and_files_that_are_named_exist(page: Path) -> None
     assert not lost, f"{page}: no such files: {lost}"
     if page.parent.name in ("extend", "decisions") or page.name in ("CHANGELOG.md", "STYLE.md", "CONTRIBUTING.md"):
         return  # they name files that are to be written, or that were
-    named = [name for name in FILE.findall(text) if not (ROOT / name).exists() and not (ROOT / "safelight" / name).exists()]
+    named = [
+        name for name in FILE.findall(text) if not (ROOT / name).exists() and not (ROOT / "safelight" / name).exists()
+    ]
     assert not named, f"{page}: no such files: {named}"
 
 
@@ -49,7 +53,9 @@ def test_every_sampler_stands_in_its_table_with_what_it_claims() -> None:
         each = row.evaluations(levels, path) // 3
         noise, options = "yes" if row.stochastic else "no", ", ".join(f"`{option}`" for option in sorted(row.options))
         line = f"| `{name}` | {each} | {row.order} | {noise} | "
-        found = [text for text in section("docs/choose/sampler.md", "All of them").splitlines() if text.startswith(line)]
+        found = [
+            text for text in section("docs/choose/sampler.md", "All of them").splitlines() if text.startswith(line)
+        ]
         assert found, f"docs/choose/sampler.md lacks a line that begins with {line}"
         assert ", ".join(sorted(re.findall(r"`\w+`", found[0][len(line) :]))) == options
 
@@ -114,18 +120,29 @@ def test_every_section_and_setting_of_training_stands_in_its_page() -> None:
             assert f"`{field.name}`" in text, f"[{name}] {field.name}"
 
 
-def test_commands_and_flags_that_pages_show_exist() -> None:
-    flags: dict[str, set[str]] = {}
-    for line in (ROOT / "tests/architecture/flags.txt").read_text(encoding="utf-8").splitlines():
-        command, *words = line.split()
-        flags.setdefault(command, set()).update(word.strip(",") for word in words if word.startswith("-"))
-    wrong = []
+SHOWN = [
+    (page.relative_to(ROOT).as_posix(), line)
+    for page in pages()
+    for block in blocks(page, "sh")
+    for line in re.findall(r"(?:^|/|&& )(safelight [^&|#\n]*)", block.text, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "line"), SHOWN)
+def test_commands_that_pages_show_are_understood(page: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from safelight.cli.main import parser
+
+    words = shlex.split(line)[1:]
+    try:
+        parser(words[0]).parse_args(words)
+    except SystemExit:
+        pytest.fail(f"{page}: {line}\n{capsys.readouterr().err}")
+
+
+def test_commands_that_pages_name_exist() -> None:
+    from safelight.cli.table import COMMANDS
+
+    known = {command.name for command in COMMANDS}
     for page in pages():
-        for block in blocks(page, "sh"):
-            for line in block.text.replace("\\\n", " ").splitlines():
-                for found in re.findall(r"(?:^|/|&& )safelight ([a-z]+)([^&|#]*)", line):
-                    given = re.findall(r"(?<=\s)--?[a-z][\w-]*", re.sub(r'"[^"]*"', "", found[1]))
-                    missing = [flag for flag in given if flag not in flags.get(found[0], ())]
-                    if found[0] not in flags or missing:
-                        wrong.append(f"{page.relative_to(ROOT)}: safelight {found[0]} {' '.join(missing)}")
-    assert not wrong, "\n".join(wrong)
+        named = set(re.findall(r"`safelight ([a-z]+)[ `]", CODE_BLOCK.sub("", page.read_text(encoding="utf-8"))))
+        assert named <= known, f"{page}: {named - known}"
