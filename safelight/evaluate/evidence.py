@@ -86,7 +86,7 @@ def read(path: Path) -> list[Claim]:
     names = {field.name for field in fields(Claim)}
     try:
         entries = json.loads(path.read_text("utf-8"))
-        if any(set(entry) != names for entry in entries):
+        if not isinstance(entries, list) or any(set(entry) != names for entry in entries):
             raise ConfigError(f"{path}: every entry has exactly the fields {', '.join(sorted(names))}")
         return [Claim(**entry) for entry in entries]
     except (ValueError, TypeError) as error:

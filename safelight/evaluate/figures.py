@@ -1,0 +1,112 @@
+"""The figures of the README, written from the files that measuring left: never by hand.
+
+Between the markers stands one table of speed (the newest line of every ``benchmarks/results/*.jsonl``) and one of
+claims (those of ``evidence/*.json`` that have a bar). ``python -m benchmarks.readme`` renews them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from safelight.errors import ConfigError
+from safelight.evaluate.bench import Line
+from safelight.evaluate.evidence import Claim, read
+
+START, END = "<!-- figures:start -->", "<!-- figures:end -->"
+NONE_YET = "Nothing has been measured yet."
+
+
+def renewed(text: str, root: Path) -> str:
+    """A README with what stands between its markers replaced by the figures of the files below ``root``.
+
+    Raises:
+        ConfigError: the markers are missing, or a file is not in its form.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ConfigError(f"the README has no {START} ... {END}")
+    return f"{before}{START}\n{figures(root)}\n{END}{after}"
+
+
+def figures(root: Path) -> str:
+    """Both tables as Markdown."""
+    lines = [newest(file) for file in sorted((root / "benchmarks/results").glob("*.jsonl"))]
+    claims = [entry for file in sorted((root / "evidence").glob("*.json")) for entry in read(file) if entry.bar]
+    parts = [*_speed(lines), *_claims(claims)]
+    return "\n\n".join(parts) or NONE_YET
+
+
+def newest(file: Path) -> Line:
+    """The last line of a file of results.
+
+    Raises:
+        ConfigError: any of its lines is not a result.
+    """
+    names = {field.name for field in fields(Line)}
+    try:
+        found = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        if not found or any(set(line) != names for line in found):
+            raise ConfigError(f"{file}: every line has exactly the fields {', '.join(sorted(names))}")
+        return Line(**found[-1])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{file}: is not a list of results ({error})") from None
+
+
+def _speed(lines: Sequence[Line]) -> list[str]:
+    if not lines:
+        return []
+    rows = [
+        (line.subject, f"{line.median_s:.3g} s", _times(line), _megabytes(line), f"`{line.command}`") for line in lines
+    ]
+    heads = ("what", "median", "against: theirs over ours", "memory at most", "command")
+    return [_table(heads, rows), _origins((line.commit, line.machine) for line in lines)]
+
+
+def _claims(claims: Sequence[Claim]) -> list[str]:
+    if not claims:
+        return []
+    rows = [
+        (entry.claim, _number(entry.value, entry.unit), _bar(entry), "yes" if entry.holds else "**no**")
+        for entry in claims
+    ]
+    heads = ("claim", "measured", "bar", "holds")
+    return [_table(heads, rows), _origins((entry.commit, entry.machine) for entry in claims)]
+
+
+def _times(line: Line) -> str:
+    return f"{line.opponent}: {line.ratio:.2f}" if line.ratio is not None else "-"
+
+
+def _megabytes(line: Line) -> str:
+    return f"{line.peak_bytes / 1e6:.0f} MB" if line.peak_bytes is not None else "-"
+
+
+def _bar(entry: Claim) -> str:
+    sign, _, limit = (entry.bar or "").partition(" ")
+    return f"{'≥' if sign == '>=' else '≤'} {_number(float(limit), entry.unit)}"
+
+
+def _number(value: float, unit: str) -> str:
+    if unit.startswith("share"):
+        return f"{100 * value:.4g} %"
+    return f"{value:.3g} {unit}"
+
+
+def _origins(found: Iterable[tuple[str, str]]) -> str:
+    """Which commits on which machines, each once."""
+    by_machine: dict[str, list[str]] = {}
+    for commit, machine in found:
+        commits = by_machine.setdefault(machine, [])
+        if commit not in commits:
+            commits.append(commit)
+    many = [f"{machine} (commit {', '.join(commits)})" for machine, commits in by_machine.items()]
+    return f"Measured on {'; '.join(many)}."
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

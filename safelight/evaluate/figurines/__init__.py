@@ -1,0 +1,1 @@
+"""The default model on trial: held-out prompts, the exact checker, floors, curves, neighbours."""

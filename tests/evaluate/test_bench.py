@@ -1,0 +1,111 @@
+"""The bench measures what it says, in one form, and keeps its figures where they belong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from safelight.cli.main import main
+from safelight.errors import RequestError, UnknownNameError
+from safelight.evaluate import bench, origin
+from safelight.evaluate.evidence import Finding, read
+from safelight.evaluate.timing import Pairs, Run, python
+from tests.models import SD1, tiny
+
+HERE = origin.Origin("0123456789ab", "a lamp, 2 cores", "safelight bench lamp --runs 1")
+
+
+def _lamp(*findings: Finding) -> bench.Case:
+    """A case that measures nothing, so that tests of the form take no time."""
+    pairs = Pairs((Run(1.0, 10), Run(3.0, 20)), (Run(2.0), Run(2.0)))
+    return bench.Case("lamp", "a lamp", "a candle", 2, lambda runs, model: bench.Measured(pairs, findings))
+
+
+def test_a_line_has_the_form_of_all_results() -> None:
+    line, _ = bench.measure(_lamp(), 2, "figurines", HERE)
+    form = "case, subject, opponent, ratio, median_s, spread, peak_bytes, commit, machine, command"
+    assert ", ".join(field.name for field in fields(line)) == form
+    assert (line.case, line.opponent, line.median_s, line.spread, line.peak_bytes) == ("lamp", "a candle", 2.0, 1.0, 20)
+    assert line.ratio == pytest.approx((2 / 1 + 2 / 3) / 2, rel=1e-3)
+    assert line.commit == HERE.commit
+
+
+def test_a_missing_opponent_leaves_no_ratio() -> None:
+    alone = replace(_lamp(), measure=lambda runs, model: bench.Measured(Pairs((Run(1.0),))))
+    line, _ = bench.measure(alone, 1, "figurines", HERE)
+    assert line.opponent is None and line.ratio is None and line.peak_bytes is None
+
+
+@pytest.mark.parametrize("runs", [0, -1, 1001])
+def test_runs_out_of_range_are_refused(runs: int) -> None:
+    with pytest.raises(RequestError, match="between 1 and 1000"):
+        bench.measure(_lamp(), runs, "figurines", HERE)
+
+
+def test_an_unknown_case_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unet-step"):
+        bench.find("unet")
+
+
+def test_figures_of_a_checkout_are_kept_beside_it_and_promises_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    (tmp_path / "evidence").mkdir()
+    monkeypatch.setattr(origin, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(bench, "CASES", {"lamp": _lamp(Finding("the lamp is lit", 2.0, "s", "<= 1"))})
+    assert main(["bench", "--runs", "2"]) == 1, "a promise that is not kept is a failure"
+    assert main(["bench", "lamp"]) == 1
+    kept = [json.loads(line) for line in (tmp_path / "benchmarks/results/lamp.jsonl").read_text().splitlines()]
+    said = capsys.readouterr()
+    assert [json.loads(line) for line in said.out.splitlines()] == kept and len(kept) == 2
+    assert kept[0]["command"] == "safelight bench lamp --runs 2"
+    assert "DOES NOT HOLD" in said.err
+    (entry,) = read(tmp_path / "evidence/speed.json")
+    assert (entry.claim, entry.holds) == ("the lamp is lit", False)
+
+
+@pytest.mark.parametrize("flag", ["-o", "-m"])
+def test_figures_for_another_file_or_of_another_model_do_not_enter_the_checkout(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(bench, "CASES", {"lamp": _lamp()})
+    other = tmp_path / "other.jsonl"
+    assert main(["bench", "lamp", flag, str(other)]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == (["other.jsonl"] if flag == "-o" else [])
+    assert main(["bench", "lamp", "-o", str(tmp_path / "no/such/folder.jsonl")]) == 1
+
+
+def test_list_names_every_case_and_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(bench.CASES)
+
+
+def test_the_help_is_measured_in_whole_processes(tmp_path: Path) -> None:
+    place = tmp_path / "help.jsonl"
+    assert main(["bench", "help", "--runs", "1", "-o", str(place)]) in (0, 1)  # a busy machine may be slow
+    (line,) = [json.loads(text) for text in place.read_text().splitlines()]
+    assert line["opponent"] == "a bare interpreter" and 0 < line["ratio"] < 1.5
+
+
+def test_loading_a_model_does_not_load_the_compiler() -> None:
+    python("-c", bench._LOAD + "; assert 'torch._dynamo' not in sys.modules", str(tiny()))()
+
+
+def test_the_unet_step_compares_equal_weights() -> None:
+    pairs = bench.step_pairs(SD1, 8, 2)
+    assert len(pairs.ours) == len(pairs.theirs) == 2
+    assert pairs.ratio is not None and 0.05 < pairs.ratio < 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is resident")
+def test_memory_counts_the_weights_once_and_little_else() -> None:
+    load = bench.loaded(tiny())
+    assert load.run.peak is not None
+    assert load.files == sum(file.stat().st_size for file in tiny().rglob("*.safetensors"))
+    assert load.run.peak < load.files + 16 * 2**20
