@@ -7,9 +7,11 @@ Exit codes: 0 done; 1 it failed (files, models, a self-test); 2 the request itse
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from safelight import __version__
 from safelight.cli.table import COMMANDS, Command, find
@@ -18,13 +20,26 @@ from safelight.errors import DeviceError, RequestError, SafelightError
 FAILED, WRONG_REQUEST, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 
-def parser(chosen: str | None = None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """argparse, with an error in one line that says what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where the help is, and exit with 2."""
+        self.exit(WRONG_REQUEST, f"{self.prog}: {message}; '{self.prog} --help' lists what it takes\n")
+
+    def flags(self) -> list[str]:
+        """Every spelling of every flag, those of commands below included."""
+        below = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return sorted({*self._option_string_actions, *(f for rows in below for row in rows.values() for f in row.flags())})
+
+
+def parser(chosen: str | None = None) -> Parser:
     """The parser of the whole command line.
 
     Args:
         chosen: the one command whose own flags are added, which imports its module; the others are names only.
     """
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="safelight",
         description="Draws pictures with diffusion models, and proves what it does.",
         epilog="'safelight COMMAND --help' says what a command can do.",
@@ -52,7 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Flags in front of the command take no value, so the first word without a dash is the command.
     chosen = next((word for word in words if not word.startswith("-")), None)
     top = parser(chosen)
-    args = top.parse_args(words)
+    args, strange = top.parse_known_args(words)
+    if strange:
+        near = difflib.get_close_matches(strange[0], top.flags(), n=3, cutoff=0.5)
+        top.prog = " ".join(filter(None, [top.prog, args.command]))
+        top.error(f"unknown argument {strange[0]!r}" + (f"; the nearest known: {', '.join(near)}" if near else ""))
     if args.command is None:
         top.print_help()
         return WRONG_REQUEST

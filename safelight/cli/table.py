@@ -34,8 +34,15 @@ class Command:
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("generate", "draw pictures from a prompt", "generate:arguments", "generate:run"),
+    Command("reproduce", "draw a picture again and compare every bit", "reproduce:arguments", "reproduce:run"),
+    Command("info", "print what a picture was drawn from", "info:arguments", "info:run"),
+    Command("models", "list the models that came with the program", "models:arguments", "models:run"),
+    Command("train", "make the default model from nothing", "train:arguments", "train:run"),
+    Command("figurines", "draw the people that the default model learned from", "figurines:arguments", "figurines:run"),
     Command("bench", "measure speed and memory against other programs", "bench:arguments", "bench:run"),
     Command("doctor", "say what this machine has and whether it computes rightly", "doctor:arguments", "doctor:run"),
+    Command("evaluate", "score a model on prompts that it was never trained on", "evaluate:arguments", "evaluate:run"),
 )
 
 

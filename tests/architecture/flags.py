@@ -20,14 +20,20 @@ def frozen() -> str:
     """One line per flag: command, spellings, what it takes, default."""
     lines = [f"safelight {_line(action)}" for action in _flags(parser())]
     for command in COMMANDS:
-        lines += [f"{command.name} {_line(action)}" for action in _flags(_below(parser(command.name), command.name))]
+        lines += _all(command.name, _below(parser(command.name))[command.name])
     return "\n".join(lines) + "\n"
 
 
-def _below(top: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
-    (rows,) = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
-    below: argparse.ArgumentParser = rows.choices[name]
-    return below
+def _all(name: str, parser: argparse.ArgumentParser) -> list[str]:
+    lines = [f"{name} {_line(action)}" for action in _flags(parser)]
+    for word, below in _below(parser).items():
+        lines += _all(f"{name} {word}", below)
+    return lines
+
+
+def _below(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    rows = [action.choices for action in top._actions if isinstance(action, argparse._SubParsersAction)]
+    return rows[0] if rows else {}
 
 
 def _flags(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

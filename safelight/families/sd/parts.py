@@ -76,9 +76,16 @@ def read_parts(index: Index) -> Parts:
     read = [folder / "model_index.json", scheduler]
     for part in ("unet", "vae", *names):
         read += [folder / part / "config.json", *weight_files(folder / part)]
+    for name in names:
+        read += sorted(file for file in (folder / tokenizer_of(name)).iterdir() if file.is_file())
     return Parts(index, unet, vae, tuple(readers), read_json(scheduler), tuple(read))
 
 
 def _reader(folder: Path, encoder: str) -> Reader:
-    tokenizer = ClipTokenizer.from_folder(folder / encoder.replace("text_encoder", "tokenizer"))
+    tokenizer = ClipTokenizer.from_folder(folder / tokenizer_of(encoder))
     return Reader(tokenizer, load_clip_text(folder / encoder))
+
+
+def tokenizer_of(encoder: str) -> str:
+    """The folder of the tokenizer that belongs to a text encoder's."""
+    return encoder.replace("text_encoder", "tokenizer")

@@ -6,6 +6,7 @@ Axes: N people, S pixels. ``portraits.done`` holds how many are finished, so tha
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -54,7 +55,7 @@ def render_all(folder: Path, count: int, size: int, seed: int, workers: int) -> 
         yield finished
     parts = [codes[i : i + CHUNK] for i in range(finished, count, CHUNK)]
     sizes = [size] * len(parts)
-    pool = ProcessPoolExecutor(workers) if workers > 1 else None
+    pool = ProcessPoolExecutor(workers, initializer=unstopped) if workers > 1 else None
     try:
         for drawn in (pool.map if pool else map)(render_some, parts, sizes):
             pictures[finished : finished + len(drawn)] = drawn
@@ -65,6 +66,11 @@ def render_all(folder: Path, count: int, size: int, seed: int, workers: int) -> 
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
+
+
+def unstopped() -> None:
+    """Let Ctrl-C, which reaches every process of a terminal, mean something to the first of them only."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def claimed(folder: Path, codes: np.ndarray, size: int) -> np.memmap:

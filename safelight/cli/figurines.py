@@ -1,0 +1,87 @@
+"""``safelight figurines``: draws exact pictures, such as the default model learned from, as a sheet or a data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from safelight.errors import RequestError, UnknownNameError
+
+MOST_ON_A_SHEET = 1000
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the two things that can be made, each with its flags."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, title="kinds")
+    page = kinds.add_parser("sheet", help="a page of people with their captions", allow_abbrev=False)
+    page.add_argument("-o", "--output", metavar="FILE.png", default="figurines.png", help="%(default)s by default")
+    page.add_argument("--columns", type=int, metavar="N", default=6, help="people in a row")
+    page.add_argument("--force", action="store_true", help="replace a file that exists")
+    data = kinds.add_parser("dataset", help="pictures, captions, masks, normals, depth, cameras", allow_abbrev=False)
+    data.add_argument("folder", metavar="DIR", help="a new folder")
+    data.add_argument("--view", metavar="AZ,EL", action="append", help="degrees; 0,6 is the portrait; may be repeated")
+    data.add_argument("--without", metavar="LAYER", action="append", default=[], help="masks, normals or depth")
+    for kind, count in ((page, 24), (data, 1000)):
+        kind.add_argument("-n", "--count", type=int, metavar="N", default=count, help="people; %(default)s by default")
+        kind.add_argument("--seed", type=int, metavar="N", default=0, help="equal numbers give equal people")
+        kind.add_argument("--split", metavar="NAME", default="train", help="train, validation, test or unseen")
+        kind.add_argument("--size", type=int, metavar="N", default=128, help="pixels a side; %(default)s by default")
+        kind.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the sheet, or write the data set."""
+    return _sheet(args) if args.kind == "sheet" else _dataset(args)
+
+
+def _sheet(args: argparse.Namespace) -> int:
+    from safelight.cli import output
+    from safelight.cli.bar import Bar
+
+    if not 1 <= args.count <= MOST_ON_A_SHEET or not 1 <= args.columns <= MOST_ON_A_SHEET:
+        raise RequestError(f"a sheet has 1 to {MOST_ON_A_SHEET} people and columns; 'dataset' writes more")
+    place = output.plan(args.output, args.seed, 1, args.force)
+    from safelight.figurines.dataset import Order, examples
+    from safelight.figurines.render import portrait
+    from safelight.figurines.sheet import sheet
+
+    order = Order(args.count, args.seed, args.split, args.size)
+    people = examples(order.count, order.seed, order.split)
+    pictures = []
+    with Bar("drawing", order.count) as bar:
+        for person, _, _ in people:
+            pictures.append(portrait(person, order.size))
+            bar.move(len(pictures))
+    place.put(0, output.png(sheet(pictures, [text for _, text, _ in people], args.columns)))
+    if place.paths:
+        print(place.name(0))
+    return 0
+
+
+def _dataset(args: argparse.Namespace) -> int:
+    from safelight.cli.bar import Bar
+    from safelight.figurines.dataset import LAYERS, Order, write
+
+    for layer in args.without:
+        if layer not in LAYERS:
+            raise UnknownNameError("layer", layer, LAYERS)
+    views = tuple(_view(text) for text in args.view or ["0,6"])
+    layers = tuple(layer for layer in LAYERS if layer not in args.without)
+    order = Order(args.count, args.seed, args.split, args.size, views, layers)
+    folder = Path(args.folder).expanduser()
+    with Bar("drawing", order.count, every=30) as bar:
+        for done in write(folder, order):
+            bar.move(done)
+    print(folder)
+    return 0
+
+
+def _view(text: str) -> tuple[float, float]:
+    parts = text.split(",")
+    try:
+        azimuth, elevation = (float(part) for part in parts)
+    except ValueError:
+        azimuth = elevation = float("nan")
+    if not (abs(azimuth) <= 360 and abs(elevation) <= 90):
+        raise RequestError(f"--view is azimuth,elevation in degrees, such as 30,6, not {text!r}")
+    return azimuth, elevation

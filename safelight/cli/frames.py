@@ -1,0 +1,73 @@
+"""The steps of a picture as files: a PNG for each in a folder, or one GIF for each picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safelight.cli.output import free, numbered, png, put, reachable
+from safelight.errors import FileError, RequestError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from safelight.generate.pipe import Shown
+
+STEP_MS, LAST_MS = 120, 1500
+
+
+class Frames:
+    """Keeps what the network believes each picture to be, after every evaluation, decoded in full.
+
+    Args:
+        place: ``FILE.gif``, numbered where there are several pictures, or a folder, made if missing.
+        stems: a name for each picture, for the files in a folder: ``NAME-step-01.png``.
+        totals: evaluations of each picture.
+        force: replace files.
+
+    Raises:
+        RequestError: a file that is no GIF. ExistsError, FileError: files are there, or cannot be.
+    """
+
+    def __init__(self, place: str, stems: Sequence[str], totals: Sequence[int], force: bool) -> None:
+        path, self.force = Path(place).expanduser(), force
+        self.strips: dict[int, list[Image]] = {}
+        self.gifs: list[Path] = []
+        self.steps: list[list[Path]] = []
+        if path.suffix.lower() == ".gif" and not path.is_dir():
+            self.gifs = numbered(path, len(totals))
+            reachable(path.parent)
+            free(self.gifs, force)
+            return
+        if path.suffix and not path.is_dir() and not place.endswith("/"):
+            raise RequestError(f"{place}: --every-step takes a folder or a file that ends in .gif")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"{path}: cannot be made ({error.strerror or error}); choose another place") from None
+        reachable(path)
+        for stem, total in zip(stems, totals):
+            digits = len(str(total))
+            self.steps.append([path / f"{stem}-step-{index:0{digits}}.png" for index in range(1, total + 1)])
+        free([step for steps in self.steps for step in steps], force)
+
+    def add(self, shown: Shown) -> None:
+        """Keep one evaluation; the last of a picture writes its GIF."""
+        picture = shown.drawn.image if shown.drawn else shown.decode()
+        if self.steps:
+            put(self.steps[shown.picture][shown.index - 1], png(picture), self.force)
+            return
+        strip = self.strips.setdefault(shown.picture, [])
+        strip.append(picture)
+        if shown.drawn:
+            put(self.gifs[shown.picture], gif(self.strips.pop(shown.picture)), self.force)
+
+
+def gif(pictures: Sequence[Image]) -> bytes:
+    """Pictures as an endless film of 256 colours each; the last one stays for a while."""
+    data = io.BytesIO()
+    times = [STEP_MS] * (len(pictures) - 1) + [LAST_MS]
+    pictures[0].save(data, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0)
+    return data.getvalue()

@@ -1,0 +1,254 @@
+"""``safelight generate``: draws pictures from a prompt, each with its recipe inside."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safelight.cli import output
+from safelight.cli.bar import Bar
+from safelight.cli.frames import Frames
+from safelight.cli.output import Output
+from safelight.errors import FileError, RequestError
+
+if TYPE_CHECKING:
+    from safelight.generate.pipe import Drawn, Pipe, Shown
+    from safelight.generate.request import Request
+    from safelight.generate.settle import Settled
+
+DEFAULT = "figurines"
+DRAWN_SEEDS = 2**32
+"""Seeds drawn for those who give none are below this: every other program takes them."""
+MOST_WORDS = 12
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``generate``."""
+    what = parser.add_argument_group("what to draw").add_argument
+    what("prompt", nargs="?", metavar="PROMPT", help="what to draw; '' is allowed")
+    what("--prompt-file", metavar="FILE", help="one prompt a line, empty lines passed over; - for standard input")
+    what("--negative", metavar="TEXT", default="", help="what to lead away from")
+    what("-m", "--model", metavar="MODEL", default=DEFAULT, help="name or folder; see 'safelight models'")
+    what("--size", metavar="WxH", help="pixels; by default the model's own, or the image's")
+    what("-n", "--count", type=int, metavar="N", default=1, help="pictures of each prompt, seeds counting upwards")
+    what("--seed", metavar="N", default="random", help="of the first picture; -1 or random draws one (the default)")
+    how = parser.add_argument_group("how to draw it").add_argument
+    how("--steps", "--num-inference-steps", type=int, metavar="N", help="1 to 1000")
+    how("--sampler", metavar="NAME", help="in the spelling of any program, such as euler_ancestral or 'DPM++ 2M'")
+    how("--schedule", metavar="NAME", help="which noise levels are visited, such as karras")
+    how("--option", metavar="NAME=VALUE", action="append", default=[], help="of the sampler, such as eta=0.5")
+    how("--guidance", type=float, metavar="S", help="1 follows the prompt alone, more exaggerates it")
+    how("--rescale", type=float, metavar="X", default=0.0, help="0 to 1, pulls the spread of guided predictions back")
+    how("--clip-skip", type=int, metavar="N", default=1, help="text layer counted from the last, 1 is the last itself")
+    over = parser.add_argument_group("over a picture").add_argument
+    over("--image", metavar="FILE", help="start from this picture")
+    over("--strength", type=float, metavar="X", help="how much of it is forgotten, 0 to 1; so many of the steps run")
+    over("--mask", metavar="FILE", help="of the image's size; white is repainted, black is kept")
+    out = parser.add_argument_group("where it goes").add_argument
+    out("-o", "--output", metavar="OUT", help="PNG file (numbered for several), folder, or - for standard output")
+    out("--force", action="store_true", help="replace files that exist")
+    out("--json", action="store_true", help="print a line of JSON for each picture, and nothing else")
+    out("--every-step", metavar="DIR|FILE.gif", help="keep the picture after every evaluation")
+    machine = parser.add_argument_group("on what machine").add_argument
+    machine("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xpu; by default the best there is")
+    machine("--dtype", metavar="T", help="float32, float16, bfloat16")
+    machine("--threads", type=int, metavar="N", help="of one operation on a CPU; the last bits depend on it")
+    machine("--width", type=int, metavar="N", help="rows of a call, 1 to 64: more draw -n faster")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw; everything that can be wrong with the request or its files is found before the first step."""
+    begun = time.perf_counter()
+    requests = asked(args)
+    place = output.plan(args.output, requests[0].seed, len(requests), args.force)
+    if args.json and not place.paths:
+        raise RequestError("--json and -o - both want standard output; give one")
+    from safelight.generate.pipe import load  # takes seconds, so what can be wrong is wrong before
+
+    pipe = load(args.model, args.device, args.dtype, args.threads)
+    settled = [pipe.settle(request) for request in requests]
+    desk = Desk(place, settled, args.json, _frames(args, place, settled))
+    strange(pipe, requests)
+    if not args.json:
+        print(heading(pipe, settled), file=desk.voice, flush=True)
+    _ = pipe.hashes  # a recipe names every file by its bytes; reading them is part of loading
+    desk.seconds["load"] = time.perf_counter() - begun
+    try:
+        with Bar("drawing", sum(each.evaluations for each in settled)) as bar:
+            for done, shown in enumerate(pipe.watch(requests), 1):
+                bar.move(done)
+                desk.take(shown, bar)
+    except KeyboardInterrupt:
+        print(f"safelight: {desk.kept} of {len(requests)} pictures were finished and are kept", file=sys.stderr)
+        raise
+    if not args.json:
+        print("  ".join(f"{name} {seconds:.2f} s" for name, seconds in desk.seconds.items()), file=desk.voice)
+    return 0
+
+
+class Desk:
+    """Where finished pictures are put down and told of.
+
+    Args:
+        place: where they go. settled: what each of them is.
+        json: tell in JSON. frames: where the steps go, if anywhere.
+    """
+
+    def __init__(self, place: Output, settled: Sequence[Settled], json: bool, frames: Frames | None) -> None:
+        self.place, self.settled, self.json, self.frames = place, settled, json, frames
+        self.voice = sys.stdout if json or place.paths else sys.stderr
+        self.seconds = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.0}
+        self.kept, self.cut = 0, set[str]()
+
+    def take(self, shown: Shown, bar: Bar) -> None:
+        """One evaluation, and the picture where it was the last."""
+        if self.frames:
+            self.frames.add(shown)
+        if shown.drawn is None:
+            return
+        drawn, index = shown.drawn, shown.picture
+        self.place.put(index, output.png(drawn.image, drawn.metadata()))
+        self.kept += 1
+        for name, seconds in drawn.seconds.items():
+            self.seconds[name] += seconds
+        for cut in drawn.cut:
+            if cut not in self.cut:
+                self.cut.add(cut)
+                bar.say(f"safelight: the prompt is too long for the text encoder; this was cut off: {cut!r}")
+        bar.say(self.line(index, drawn), self.voice)
+
+    def line(self, index: int, drawn: Drawn) -> str:
+        """What is told of a finished picture."""
+        name = self.place.name(index)
+        if not self.json:
+            return f"{name}  seed {drawn.recipe.seed}"
+        told = {
+            "file": name,
+            "seed": drawn.recipe.seed,
+            "steps_run": len(self.settled[index].levels) - 1,
+            "evaluations": self.settled[index].evaluations,
+            "cut": drawn.cut,
+            "seconds": {"load": self.seconds["load"], **drawn.seconds},
+            "recipe": json.loads(drawn.recipe.json()),
+        }
+        return json.dumps(told, ensure_ascii=False)
+
+
+def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:
+    """What is about to be drawn, in one line."""
+    first = settled[0]
+    seeds = sorted({each.request.seed for each in settled})
+    run, steps = len(first.levels) - 1, first.request.steps
+    words = [
+        pipe.name,
+        f"{first.size[0]}x{first.size[1]}",
+        f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}",
+        f"{run} steps" if run == steps else f"{run} of {steps} steps (strength {first.request.strength:g})",
+        f"{first.sampler.sampler.name} ({first.evaluations} evaluations)",
+        f"guidance {first.guidance:g}",
+        str(pipe.place),
+    ]
+    return ", ".join(words)
+
+
+def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
+    """Name the words that the model was never taught, with prompts that work."""
+    from safelight.generate.vocabulary import PROMPTS, unknown
+
+    words = unknown(pipe.folder, dict.fromkeys(text for each in requests for text in (each.prompt, each.negative)))
+    if words:
+        named = ", ".join(repr(word) for word in words[:MOST_WORDS]) + (", ..." if len(words) > MOST_WORDS else "")
+        works = ", ".join(f'"{prompt}"' for prompt in PROMPTS)
+        print(f"safelight: {pipe.name} does not know {named}; prompts that work: {works}", file=sys.stderr)
+
+
+def asked(args: argparse.Namespace) -> list[Request]:
+    """The requests that the flags mean: for every prompt one per picture.
+
+    Raises:
+        RequestError: a flag that is none, or two that contradict each other. FileError, ImageError: a file that cannot
+            be read.
+    """
+    from safelight.generate.file import open_picture
+    from safelight.generate.request import Request
+
+    prompts = _prompts(args.prompt, args.prompt_file)
+    if args.clip_skip < 1:
+        raise RequestError(f"--clip-skip counts layers from the last, 1 and up, not {args.clip_skip}")
+    if args.width is not None and args.width < 1:
+        raise RequestError(f"--width is the rows of a call, 1 to 64, not {args.width}")
+    if args.image is None and (args.mask is not None or args.strength is not None):
+        raise RequestError("--strength and --mask need an --image to start from")
+    first = Request(
+        negative=args.negative,
+        steps=args.steps,
+        sampler=args.sampler,
+        schedule=args.schedule,
+        options=dict(_option(text) for text in args.option),
+        guidance=args.guidance,
+        rescale=args.rescale,
+        seed=_seed(args.seed),
+        size=_size(args.size),
+        image=None if args.image is None else open_picture(args.image),
+        strength=args.strength,
+        mask=None if args.mask is None else open_picture(args.mask),
+        skip=args.clip_skip - 1,
+        rows=args.width or 0,
+    )
+    return [each for prompt in prompts for each in replace(first, prompt=prompt).series(args.count)]
+
+
+def _prompts(prompt: str | None, file: str | None) -> list[str]:
+    if (prompt is None) == (file is None):
+        raise RequestError("give one prompt, such as 'a person with green hair', or --prompt-file")
+    if file is None:
+        return [prompt or ""]
+    try:
+        text = sys.stdin.buffer.read() if file == output.STDOUT else Path(file).expanduser().read_bytes()
+        lines = [line.strip() for line in text.decode("utf-8").splitlines()]
+    except OSError as error:
+        raise FileError(f"{file}: cannot be read ({error.strerror or error}); name a file of prompts") from None
+    except UnicodeDecodeError:
+        raise FileError(f"{file}: is not text in UTF-8; write one prompt a line") from None
+    if not any(lines):
+        raise FileError(f"{file}: holds no prompts; write one a line")
+    return [line for line in lines if line]
+
+
+def _seed(text: str) -> int:
+    if text.strip().lower() in ("-1", "random"):
+        return random.SystemRandom().randrange(DRAWN_SEEDS)
+    try:
+        return int(text)
+    except ValueError:
+        raise RequestError(f"--seed is a whole number or random, not {text!r}") from None
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, cross, height = text.lower().replace("×", "x").partition("x")
+    if not (cross and width.strip().isdecimal() and height.strip().isdecimal()):
+        raise RequestError(f"--size is WIDTHxHEIGHT in pixels, such as 128x128, not {text!r}")
+    return int(width), int(height)
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip() and value.strip()):
+        raise RequestError(f"--option is NAME=VALUE, such as eta=0.5, not {text!r}")
+    return name.strip(), value.strip()
+
+
+def _frames(args: argparse.Namespace, place: Output, settled: Sequence[Settled]) -> Frames | None:
+    if args.every_step is None:
+        return None
+    stems = [path.stem for path in place.paths] or [f"safelight-{settled[0].request.seed}"]
+    return Frames(args.every_step, stems, [each.evaluations for each in settled], args.force)

@@ -1,0 +1,51 @@
+"""``safelight info``: prints the recipe in a picture's own file; loads no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safelight.generate.recipe import Recipe
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``info``."""
+    parser.add_argument("file", metavar="FILE", help="a picture that safelight, or another program, wrote")
+    parser.add_argument("--json", action="store_true", help="print the recipe as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the recipe, or the settings that another program wrote."""
+    from safelight.generate.file import open_picture
+    from safelight.generate.recipe import KEY, TEXT, recipe_in
+
+    picture = open_picture(args.file)
+    other = picture.info.get(TEXT)
+    if KEY not in picture.info and isinstance(other, str):
+        print(json.dumps({TEXT: other}, ensure_ascii=False) if args.json else other)
+        return 0
+    recipe = recipe_in(picture)
+    print(recipe.json() if args.json else "\n".join(lines(recipe)))
+    return 0
+
+
+def lines(recipe: Recipe) -> list[str]:
+    """A recipe for a person: a name and a value a line, the levels counted."""
+    told: dict[str, Any] = json.loads(recipe.json())
+    levels, model = told.pop("levels"), told.pop("model")
+    rows = {"prompt": told.pop("prompt"), "model": f"{model.get('name')} ({model.get('family')})"}
+    for name, value in told.items():
+        if name == "steps":
+            value = f"{len(levels) - 1} of {value}" if len(levels) - 1 != value else value
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {each}" for key, each in value.items())
+        elif name == "size":
+            value = "x".join(map(str, value))
+        if value not in (None, ""):
+            rows[name] = value
+    rows["levels"] = f"alpha {levels[0][0]:.6g} to {levels[-1][0]:.6g}, t {levels[0][2]:g} to {levels[-1][2]:g}"
+    rows |= {f"file {name}": digest for name, digest in model.get("files", {}).items()}
+    width = max(map(len, rows))
+    return [f"{name:<{width}}  {value}" for name, value in rows.items()]

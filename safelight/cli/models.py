@@ -1,0 +1,43 @@
+"""``safelight models``: lists the models that came with the program, each with its card."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``models``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object: name -> folder and card")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print names, folders and cards."""
+    from safelight.generate.models import DEFAULT, notes, shipped
+
+    found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in shipped().items()}
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    if not found:
+        print(
+            "no model came with this installation; name a folder with -m, or make one with 'safelight train figurines'"
+        )
+    for name, row in found.items():
+        print(f"{name}{' (the default)' if name == DEFAULT else ''}\n  folder: {row['folder']}")
+        print("\n".join(lines(row["card"], "  ")))
+    return 0
+
+
+def lines(value: Any, indent: str) -> list[str]:
+    """A card, which is nested tables of short texts and numbers, one entry a line."""
+    if not isinstance(value, dict):
+        return [f"{indent}{value}"]
+    told = []
+    for key, each in value.items():
+        if isinstance(each, dict):
+            told += [f"{indent}{key}:", *lines(each, indent + "  ")]
+        else:
+            told.append(f"{indent}{key}: {', '.join(map(str, each)) if isinstance(each, list) else each}")
+    return told

@@ -1,0 +1,42 @@
+"""``safelight reproduce``: draws a picture again and says whether every bit is equal, or what differs."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``reproduce``."""
+    parser.add_argument("file", metavar="FILE.png", help="a picture that safelight drew")
+    parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default the one in the recipe")
+    parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, if it is not where it was")
+    parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, if it is not where it was")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw and compare; 1 if a bit differs."""
+    from safelight.cli.bar import Bar
+    from safelight.generate.file import open_picture
+    from safelight.generate.recipe import recipe_in
+
+    picture = open_picture(args.file)
+    recipe = recipe_in(picture)
+    image, mask = (None if file is None else open_picture(file) for file in (args.image, args.mask))
+    from safelight.generate.reproduce import compare, differing, load_for, request_of
+
+    request = request_of(recipe, image, mask)
+    pipe = load_for(recipe, args.model)
+    with Bar("drawing", pipe.settle(request).evaluations) as bar:
+        for shown in pipe(request):
+            bar.move(shown.index)
+    assert shown.drawn is not None
+    difference = compare(picture, shown.drawn.image)
+    causes = list(differing(recipe, shown.drawn.recipe))
+    if difference.equal:
+        print("bit-equal" + "".join(f"\n  though {cause}" for cause in causes))
+        return 0
+    print(
+        f"not equal: {difference.pixels:.2%} of the pixels differ, by at most {difference.largest} of 255, "
+        f"PSNR {difference.psnr:.1f} dB" + "".join(f"\n  {cause}" for cause in causes)
+    )
+    return 1

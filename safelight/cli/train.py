@@ -1,0 +1,171 @@
+"""``safelight train``: makes the default model from nothing, stage by stage; stops and goes on at any time."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safelight.cli.bar import Bar
+from safelight.errors import FileError, RequestError
+
+if TYPE_CHECKING:
+    from safelight.train.figurines.plan import Plan
+    from safelight.train.figurines.stages import Clock, Progress
+
+WHAT = ("figurines", "figurines-words", "figurines-vae")
+LINE_EVERY = 30.0
+"""Seconds between lines where there is no terminal to draw a bar on."""
+UNCHECKED = ("portraits",)
+"""Stages that do not look at the clock themselves, and lose nothing when they are left."""
+INTERRUPTED = 130
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``train``."""
+    add = parser.add_argument
+    add("what", choices=WHAT, help="the whole model, or only its text encoder or its autoencoder")
+    add("--run", metavar="DIR", default="runs/figurines", help="the run's folder; what is there is gone on with")
+    add("--config", metavar="FILE", help="a TOML file laid over the package's own plan")
+    add("--set", metavar="SECTION.KEY=VALUE", action="append", default=[], help="one number of the plan; repeatable")
+    add("--minutes", type=float, metavar="N", help="stop after so long, with a checkpoint")
+    add("--from", dest="start", metavar="PATH", help="begin with the weights of a model's folder, or of a file")
+    add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train until it is done, the time is over or Ctrl-C; what was learned is in a checkpoint then."""
+    if args.minutes is not None and not args.minutes > 0:
+        raise RequestError(f"--minutes is a number above 0, not {args.minutes:g}")
+    from safelight.runtime.device import pick
+    from safelight.train.figurines import plan as plans
+    from safelight.train.figurines.stages import Clock
+
+    plan = plans.read(Path(args.config) if args.config else None, args.set)
+    course = Course(Path(args.run).expanduser(), plan, Clock(args.minutes), str(pick(args.device).device))
+    start = None if args.start is None else Path(args.start).expanduser()
+    if start is not None and not start.exists():
+        raise FileError(f"{start}: no such file or folder; --from takes a model's folder or a file of weights")
+    with interruptions(course.clock) as interrupted:
+        for stage in course.stages(args.what, start):  # the next is made when the one before it has ended
+            follow(stage, course.clock)
+            if course.clock.over:
+                break
+    if not course.clock.over:
+        print(f"done: {course.run}")
+        return 0
+    print(f"stopped, with a checkpoint in {course.run}; the same command without --from goes on", file=sys.stderr)
+    return INTERRUPTED if interrupted() else 0
+
+
+@dataclass(frozen=True)
+class Course:
+    """One run of training.
+
+    Attributes:
+        run: its folder. plan: every number. clock: says when to stop. device: where networks learn.
+    """
+
+    run: Path
+    plan: Plan
+    clock: Clock
+    device: str
+
+    def stages(self, what: str, start: Path | None) -> Iterator[Iterator[Progress]]:
+        """The stages in their order; what an earlier run finished ends at once.
+
+        Args:
+            what: one of WHAT.
+            start: weights to begin with: of a file, or in a model's folder.
+        """
+        from safelight.train.figurines import stages
+
+        run, plan, clock, device = self.run, self.plan, self.clock, self.device
+        folder = start if start is not None and start.is_dir() else None
+        if what == "figurines-words":
+            if folder:
+                raise RequestError(f"{folder}: a model keeps no heads to go on with; --from takes a run's text/average")
+            yield stages.learn_words(run, plan, clock, start, device)
+            return
+        yield stages.render(run, plan)
+        if what == "figurines-vae":
+            yield stages.learn_vae(run, plan, clock, _weights(folder / "vae") if folder else start, device)
+            return
+        if folder:
+            self.unpack(folder)
+        if not self.given("text"):
+            yield stages.learn_words(run, plan, clock, None, device)
+        if not self.given("vae"):
+            yield stages.learn_vae(run, plan, clock, None, device)
+        begin = start if folder is None else None
+        yield stages.learn_unet(run, plan, clock, device, begin or (self.kept if self.kept.is_file() else None))
+
+    @property
+    def kept(self) -> Path:
+        """Published weights that the U-Net begins with, for a run that is stopped before its first checkpoint."""
+        return self.run / "unet" / "start.safetensors"
+
+    def unpack(self, model: Path) -> None:
+        """Lay the parts of a published model into this run."""
+        from safelight.train.figurines.published import unpack
+        from safelight.weights.load import read
+        from safelight.weights.save import save
+
+        network = unpack(model, self.run, self.plan)
+        self.kept.parent.mkdir(parents=True, exist_ok=True)
+        save(read(network), self.kept, metadata={"from": model.name})
+
+    def given(self, part: str) -> bool:
+        """Whether a part came finished from a published model: averaged weights that no run of ours made."""
+        from safelight.train.checkpoint import found
+        from safelight.train.figurines.finished import AVERAGE
+
+        return (self.run / part / AVERAGE).is_file() and not found(self.run / part / "checkpoints")
+
+
+def follow(stage: Iterator[Progress], clock: Clock) -> None:
+    """Run a stage under a bar, to its end or until the clock is over."""
+    with ExitStack() as entered:
+        bar: Bar | None = None
+        for progress in stage:
+            if bar is None or bar.title != progress.stage:
+                entered.close()
+                bar = Bar(progress.stage, progress.total, progress.done, every=LINE_EVERY, keep=True)
+                entered.enter_context(bar)
+            bar.move(progress.done, progress.note)
+            if clock.over and progress.stage in UNCHECKED:
+                return
+
+
+@contextmanager
+def interruptions(clock: Clock) -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C end the clock, so that the step is finished and saved, and the second end the program."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: object) -> None:
+        pressed.append(number)
+        if len(pressed) > 1:
+            raise KeyboardInterrupt
+        clock.end = 0.0
+        print("safelight: stopping after this step, with a checkpoint; once more stops at once", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _weights(folder: Path) -> Path:
+    """The one file of weights in a part of a model's folder."""
+    from safelight.weights.folder import weight_files
+
+    files = weight_files(folder)
+    if len(files) > 1:
+        raise RequestError(f"{folder}: training begins with one file of weights, not with {len(files)}")
+    return files[0]
