@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
         UnknownNameError,
         WeightsError,
     )
+    from safelight.generate.pipe import Drawn, Pipe, load
+    from safelight.generate.recipe import Recipe
+    from safelight.generate.request import Request
 
 __version__ = "0.1.0"
 
@@ -32,33 +35,43 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DeviceError",
+    "Drawn",
     "ExistsError",
     "FileError",
     "ImageError",
+    "Pipe",
     "PredictionError",
     "PromptError",
+    "Recipe",
+    "Request",
     "RequestError",
     "SafelightError",
     "TrainingError",
     "UnknownNameError",
     "WeightsError",
     "__version__",
+    "load",
 ]
 
 _HOME = {
     "CheckpointError": "safelight.errors",
     "ConfigError": "safelight.errors",
     "DeviceError": "safelight.errors",
+    "Drawn": "safelight.generate.pipe",
     "ExistsError": "safelight.errors",
     "FileError": "safelight.errors",
     "ImageError": "safelight.errors",
+    "Pipe": "safelight.generate.pipe",
     "PredictionError": "safelight.errors",
     "PromptError": "safelight.errors",
+    "Recipe": "safelight.generate.recipe",
+    "Request": "safelight.generate.request",
     "RequestError": "safelight.errors",
     "SafelightError": "safelight.errors",
     "TrainingError": "safelight.errors",
     "UnknownNameError": "safelight.errors",
     "WeightsError": "safelight.errors",
+    "load": "safelight.generate.pipe",
 }
 
 

@@ -29,8 +29,11 @@ class Parser(argparse.ArgumentParser):
 
     def flags(self) -> list[str]:
         """Every spelling of every flag, those of commands below included."""
-        below = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        return sorted({*self._option_string_actions, *(f for rows in below for row in rows.values() for f in row.flags())})
+        known = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                known |= {flag for row in action.choices.values() for flag in row.flags()}
+        return sorted(known)
 
 
 def parser(chosen: str | None = None) -> Parser:
