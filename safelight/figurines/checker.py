@@ -2,8 +2,9 @@
 
 Analysis by synthesis (Yuille & Kersten, 2006): nothing is learned and no place in the picture is fixed. The reader
 starts from what the picture suggests, then goes through the attributes, draws the person with each value, and keeps the
-best match, first on a coarse picture, then on the whole one. It never sees what a prompt stated and cannot favour it;
-where all values look the same (the ears under long hair) it picks one by a hash of the picture.
+best match, first on a coarse picture, then on the whole one; a soft picture is compared with soft drawings. The reader
+never sees what a prompt stated and cannot favour it; where all values look the same (the ears under long hair) it picks
+one by a hash of the picture.
 
 Axis legend: H W pixels, last axis three linear mixtures of red, green and blue (``layers.OPPONENT``).
 """
@@ -14,13 +15,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from hashlib import blake2b
 from itertools import product
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from safelight.errors import ImageError
 from safelight.figurines.attributes import ATTRIBUTES
-from safelight.figurines.layers import OPPONENT, PARTS, Canvas, Grid, Window, averaged, layer, layers, parts_of, whole
+from safelight.figurines.layers import (
+    OPPONENT,
+    PARTS,
+    Canvas,
+    Grid,
+    Window,
+    averaged,
+    compose,
+    layer,
+    layers,
+    parts_of,
+    softened,
+    whole,
+)
 
 __all__ = ["check", "read"]
 
@@ -32,6 +46,8 @@ _FINE: Final = Grid(128, 2)
 _WRONG: Final = 0.5
 #: differences of error that mean nothing.
 _TIE: Final = 1e-4
+#: how soft pictures may be, in passes of ``layers.softened``: standard deviations of 0 to 2 pixels.
+_SOFT: Final = (0, 1, 2, 4, 8)
 
 #: attributes that are judged together where one misleads the other, from what covers much to what covers little.
 _TOGETHER: Final[tuple[tuple[str, ...], ...]] = (
@@ -40,7 +56,7 @@ _TOGETHER: Final[tuple[tuple[str, ...], ...]] = (
     ("head",),
     ("hair", "hair_color"),
     ("hat", "hat_color"),
-    ("ears",),
+    ("hair", "ears"),
     ("clothes", "clothes_color"),
     ("glasses",),
     ("eyes",),
@@ -50,9 +66,62 @@ _TOGETHER: Final[tuple[tuple[str, ...], ...]] = (
 )
 
 
-def _seen(picture: np.ndarray, grid: Grid) -> np.ndarray:
-    """The picture in opponent colours at the size of a grid."""
-    return averaged(picture, len(picture) // grid.size)
+class _Look(NamedTuple):
+    """A picture as it is compared: its opponent colours [H, W, 3], the grid to draw on, and how soft it is."""
+
+    seen: np.ndarray
+    grid: Grid
+    soft: int = 0  # passes of a small blur that drawn pictures get before they are compared
+
+    def errors(self, values: Mapping[str, str], options: Sequence[Mapping[str, str]]) -> np.ndarray:
+        """Misfit of the person with each option's values instead, over the pixels that any option changes."""
+        changed = {label for option in options for name in option for label in parts_of(name)}
+        new = [{label: layer(label, {**values, **option}, self.grid) for label in changed} for option in options]
+        backs = [option.get("background", values["background"]) for option in options]
+        windows = [one.window for parts in new for one in parts.values() if one is not None]
+        if len(set(backs)) > 1 or not changed:
+            window = whole(self.grid)
+        elif windows:
+            window = reduce(Window.joined, windows).grown(self.soft, self.grid)
+        else:
+            return np.zeros(len(options))
+        kept = [one for label, one in layers(values, self.grid).items() if label not in changed]
+        bases = {back: Canvas.empty(back, self.grid, window) for back in backs}
+        for canvas, one in product(bases.values(), kept):
+            canvas.add(one)
+        out = np.empty(len(options))
+        for i, (back, parts) in enumerate(zip(backs, new, strict=True)):
+            canvas = bases[back].copy()
+            for part in filter(None, parts.values()):
+                canvas.add(part)
+            out[i] = _misfit(self.seen[window.slices], softened(canvas.picture(), self.soft))
+        return out
+
+    def improve(self, values: dict[str, str], names: Sequence[str]) -> list[dict[str, str]]:
+        """Put the best values of some attributes in place; returns all choices that explain the picture as well."""
+        options = _options(names)
+        errors = self.errors(values, options)
+        best = [option for option, error in zip(options, errors, strict=True) if error <= errors.min() + _TIE]
+        if {name: values[name] for name in names} not in best:
+            values.update(best[0])
+        return best
+
+    def sweeps(self, values: dict[str, str], order: Sequence[tuple[str, ...]], most: int) -> None:
+        """Coordinate descent until a sweep changes nothing."""
+        for _ in range(most):
+            before = dict(values)
+            for names in order:
+                self.improve(values, names)
+            if values == before:
+                return
+
+    def total(self, values: Mapping[str, str]) -> float:
+        """Misfit of the whole picture."""
+        return _misfit(self.seen, softened(compose(values, self.grid), self.soft))
+
+    def focused(self, values: Mapping[str, str]) -> _Look:
+        """The same, drawn as soft as this picture of about this person is."""
+        return min((self._replace(soft=soft) for soft in _SOFT), key=lambda look: look.total(values))
 
 
 def _misfit(seen: np.ndarray, drawn: np.ndarray) -> float:
@@ -62,62 +131,8 @@ def _misfit(seen: np.ndarray, drawn: np.ndarray) -> float:
     return float((square / (square + np.float32(_WRONG**2))).sum())
 
 
-def _errors(
-    seen: np.ndarray, values: Mapping[str, str], options: Sequence[Mapping[str, str]], grid: Grid
-) -> np.ndarray:
-    """Misfit of the person with each option's values instead, over the pixels that any option changes."""
-    changed = {label for option in options for name in option for label in parts_of(name)}
-    if any("background" in option for option in options):
-        window, kept = whole(grid), layers(values, grid)
-        changed -= kept.keys()
-        backs = [option["background"] for option in options]
-    else:
-        backs = [values["background"]]
-    new = [{label: layer(label, {**values, **option}, grid) for label in changed} for option in options]
-    if len(backs) == 1:
-        windows = [one.window for option in new for one in option.values() if one is not None]
-        if not windows:
-            return np.zeros(len(options))
-        window = reduce(Window.joined, windows)
-        kept = {label: one for label, one in layers(values, grid).items() if label not in changed}
-    here = seen[window.slices]
-    out = np.empty(len(options))
-    base: Canvas | None = None
-    for i, option in enumerate(new):
-        if base is None or len(backs) > 1:
-            base = Canvas.empty(backs[i if len(backs) > 1 else 0], grid, window)
-            for one in kept.values():
-                base.add(one)
-        canvas = base.copy()
-        for part in option.values():
-            if part is not None:
-                canvas.add(part)
-        out[i] = _misfit(here, canvas.picture())
-    return out
-
-
 def _options(names: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(names, chosen, strict=True)) for chosen in product(*(ATTRIBUTES[name] for name in names))]
-
-
-def _improve(seen: np.ndarray, values: dict[str, str], names: Sequence[str], grid: Grid) -> list[dict[str, str]]:
-    """Put the best values of some attributes in place; returns all choices that explain the picture as well."""
-    options = _options(names)
-    errors = _errors(seen, values, options, grid)
-    best = [option for option, error in zip(options, errors, strict=True) if error <= errors.min() + _TIE]
-    if {name: values[name] for name in names} not in best:
-        values.update(best[0])
-    return best
-
-
-def _sweeps(seen: np.ndarray, values: dict[str, str], grid: Grid, order: Sequence[tuple[str, ...]], most: int) -> None:
-    """Coordinate descent until a sweep changes nothing."""
-    for _ in range(most):
-        before = dict(values)
-        for names in order:
-            _improve(seen, values, names, grid)
-        if values == before:
-            return
 
 
 def _fit_color(seen: np.ndarray, values: dict[str, str], label: str, visible: np.ndarray) -> None:
@@ -149,10 +164,7 @@ def _starts(seen: np.ndarray, values: dict[str, str], count: int) -> list[dict[s
             visible = np.zeros(nearest.shape, bool)
             visible[mine.window.slices] = np.isfinite(mine.depth) & (mine.depth <= nearest[mine.window.slices])
             _fit_color(seen, guess, label, visible)
-        canvas = Canvas.empty(guess["background"], _ROUGH, whole(_ROUGH))
-        for one in layers(guess, _ROUGH).values():
-            canvas.add(one)
-        tried.append((_misfit(seen, canvas.picture()), guess))
+        tried.append((_misfit(seen, compose(guess, _ROUGH)), guess))
     tried.sort(key=lambda pair: pair[0])
     return [guess for _, guess in tried[:count]]
 
@@ -174,26 +186,27 @@ def read(picture: np.ndarray) -> dict[str, str]:
         raise ImageError(f"the checker reads uint8 pictures [H, W, 3], not {picture.dtype} {list(picture.shape)}")
     if picture.shape[0] != picture.shape[1] or picture.shape[0] % size or not picture.shape[0]:
         raise ImageError(f"the checker reads square pictures of {size} pixels or a multiple, not {picture.shape[:2]}")
-    fine = _seen((picture.astype(np.float32) / 255.0) @ OPPONENT.T, _FINE)
+    fine = averaged((picture.astype(np.float32) / 255.0) @ OPPONENT.T, picture.shape[0] // size)
     coarse = averaged(fine, 2)
     values = {name: choices[0] for name, choices in ATTRIBUTES.items()}
     for names in (("background",), ("clothes", "clothes_color"), ("skin",)):
-        _improve(coarse, values, names, _ROUGH)
-    best, least = values, np.inf
+        _Look(coarse, _ROUGH).improve(values, names)
+    ends = []
     for guess in _starts(coarse, values, 2):
-        _sweeps(coarse, guess, _COARSE, _TOGETHER, 4)
-        error = _errors(coarse, guess, [{"background": guess["background"]}], _COARSE)[0]
-        if error < least:
-            best, least = guess, error
-    _sweeps(fine, best, _FINE, [(name,) for name in ATTRIBUTES], 1)
-    return _without_preference(fine, best, picture)
+        look = _Look(coarse, _COARSE).focused(guess)
+        look.sweeps(guess, _TOGETHER, 4)
+        ends.append((look.total(guess), guess))
+    best = min(ends, key=lambda end: end[0])[1]
+    look = _Look(fine, _FINE).focused(best)
+    look.sweeps(best, [(name,) for name in ATTRIBUTES], 1)
+    return _without_preference(look, best, picture)
 
 
-def _without_preference(seen: np.ndarray, values: dict[str, str], picture: np.ndarray) -> dict[str, str]:
+def _without_preference(look: _Look, values: dict[str, str], picture: np.ndarray) -> dict[str, str]:
     """A last sweep; where values of an attribute explain the picture equally well, one by a hash of the picture."""
     final = dict(values)
     for name in ATTRIBUTES:
-        equal = _improve(seen, values, (name,), _FINE)
+        equal = look.improve(values, (name,))
         digest = blake2b(picture.tobytes(), digest_size=8, person=name.encode()).digest()
         final[name] = equal[int.from_bytes(digest) % len(equal)][name]
     return final

@@ -77,6 +77,11 @@ class Window(NamedTuple):
             max(self.right, other.right),
         )
 
+    def grown(self, margin: int, grid: Grid) -> Window:
+        """Larger by some pixels on every side, as far as the picture goes."""
+        low, high = max(0, self.top - margin), min(grid.size, self.bottom + margin)
+        return Window(low, high, max(0, self.left - margin), min(grid.size, self.right + margin))
+
     @property
     def slices(self) -> tuple[slice, slice]:
         """For indexing a picture."""
@@ -266,3 +271,13 @@ def averaged(picture: np.ndarray, per_side: int) -> np.ndarray:
         both += rows[:, i::per_side]
     both *= np.float32(1.0 / per_side**2)
     return both
+
+
+def softened(picture: np.ndarray, passes: int) -> np.ndarray:
+    """[H, W, C] blurred by (1, 2, 1) / 4 both ways, ``passes`` times: standard deviation sqrt(passes / 2)."""
+    for _ in range(passes):
+        tall = np.concatenate([picture[:1], picture, picture[-1:]])
+        picture = 0.25 * (tall[:-2] + tall[2:]) + 0.5 * picture
+        wide = np.concatenate([picture[:, :1], picture, picture[:, -1:]], axis=1)
+        picture = 0.25 * (wide[:, :-2] + wide[:, 2:]) + 0.5 * picture
+    return picture
