@@ -30,16 +30,16 @@ def open_picture(path: str | Path | IO[bytes]) -> Image.Image:
     called = name or "the picture"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # what matters of a file is an error here, the rest is none of the user's
             picture = Image.open(path)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ImageError(
-                f"{called}: {picture.width}x{picture.height} pixels are too many; the most are {MAX_PIXELS}"
-            )
-        if picture.mode.startswith(DEEP):
-            raise ImageError(f"{called}: has more than 8 bits a colour (mode {picture.mode}); save it as 8-bit RGB")
-        picture.load()
-        turned = ImageOps.exif_transpose(picture)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ImageError(
+                    f"{called}: {picture.width}x{picture.height} pixels are too many; the most are {MAX_PIXELS}"
+                )
+            if picture.mode.startswith(DEEP):
+                raise ImageError(f"{called}: has more than 8 bits a colour (mode {picture.mode}); save it as 8-bit RGB")
+            picture.load()
+            turned = ImageOps.exif_transpose(picture)
     except ImageError:
         raise
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
@@ -75,12 +75,18 @@ class Recipe:
         """The recipe in a text; ImageError where it is not one."""
         try:
             raw = json.loads(text)
-            known = {each.name for each in fields(cls)}
-            if not isinstance(raw, dict) or (strange := sorted(set(raw) - known)):
+            if not isinstance(raw, dict):
+                raise TypeError("not a table")
+            strange = sorted(set(raw) - {each.name for each in fields(cls)})
+            if strange:
                 raise ImageError(f"the recipe holds what this version does not know: {', '.join(strange)}")
-            return cls(**{**raw, "size": tuple(raw["size"])})
-        except (ValueError, TypeError, KeyError) as error:
+            recipe = cls(**{**raw, "size": tuple(raw["size"])})
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ImageError(f"the recipe is damaged ({error})") from None
+        for name, fits in KINDS.items():
+            if not fits(getattr(recipe, name)):
+                raise ImageError(f"the recipe is damaged ({name} cannot be {str(getattr(recipe, name))[:40]!r})")
+        return recipe
 
     def parameters(self) -> str:
         """The text that A1111 writes and other programs read: prompt, negative prompt, settings."""
@@ -102,6 +108,42 @@ class Recipe:
         last = ", ".join(f"{name}: {quoted(str(value))}" for name, value in settings.items() if value is not None)
         negative = [f"Negative prompt: {self.negative}"] if self.negative else []
         return "\n".join([self.prompt, *negative, last])
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return _whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _table(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Mapping) and all(map(fits, value.values()))
+
+
+def _level(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_number, value))
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("task", "prompt", "negative", "sampler", "schedule", "device", "dtype"), _text),
+    **dict.fromkeys(("safelight", "torch", "machine"), _text),
+    **dict.fromkeys(("seed", "steps", "skip", "rows", "threads", "numerics"), _whole),
+    **dict.fromkeys(("guidance", "rescale"), _number),
+    "strength": lambda value: value is None or _number(value),
+    "size": lambda value: len(value) == 2 and all(map(_whole, value)),
+    "model": lambda value: isinstance(value, Mapping) and _table(_text)(value.get("files", {})),
+    "options": _table(lambda value: _number(value) or _text(value) or isinstance(value, float)),
+    "levels": lambda value: isinstance(value, list) and len(value) > 0 and all(map(_level, value)),
+    **dict.fromkeys(("image", "mask"), lambda value: value is None or _table(_text)(value)),
+    "camera": lambda value: value is None or _table(_number)(value),
+}
+"""What the fields of a recipe from a file may hold: a file may have been written by anyone."""
 
 
 def _finite(value: float | str) -> float | str:
