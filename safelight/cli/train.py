@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
             follow(stage, course.clock)
             if course.clock.over:
                 break
+    made = course.publish() if args.what == "figurines" else None
+    if made:
+        print(f"model: {made}; draw with it: safelight generate -m {made} 'a person with green hair'")
     if not course.clock.over:
         print(f"done: {course.run}")
         return 0
@@ -104,6 +107,16 @@ class Course:
             yield stages.learn_vae(run, plan, clock, None, device)
         begin = start if folder is None else None
         yield stages.learn_unet(run, plan, clock, device, begin or (self.kept if self.kept.is_file() else None))
+
+    def publish(self) -> Path | None:
+        """Put the averaged weights together as a model's folder, finished or not; None before there are any."""
+        from safelight.train.figurines.card import card
+        from safelight.train.figurines.export import export
+        from safelight.train.figurines.finished import AVERAGE
+
+        if not (self.run / "unet" / AVERAGE).is_file():
+            return None
+        return export(self.run, self.plan, self.run / "model", card(self.run, self.plan))
 
     @property
     def kept(self) -> Path:
