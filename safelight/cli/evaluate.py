@@ -6,14 +6,19 @@ import argparse
 import os
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safelight.cli.bar import Bar
 
 if TYPE_CHECKING:
     from safelight.evaluate.evidence import Finding
 
 DEFAULT = "figurines"
 PROMPTS, CURVE_PROMPTS, SAMPLES = 300, 100, 20
+LINE_EVERY = 30.0
+"""Seconds between lines where there is no terminal to draw a bar on."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,10 +71,12 @@ def run(args: argparse.Namespace) -> int:
     source = origin(_command(args))
     pipe = load(args.model, device=args.device)
     settings = Settings(args.steps, args.guidance, args.seed, args.sampler, args.width, _cores())
-    found = trial.trial(pipe, args.prompts, settings, _tell)
+    watch = _Watch()
+    with watch.bars:
+        found = trial.trial(pipe, args.prompts, settings, watch)
+        findings = trial.verdicts(Path(pipe.name).name, found.scores, trial.BARS[args.bars])
+        findings += _more(args, pipe, found, settings, watch)
     print(found.scores.table())
-    findings = trial.verdicts(Path(pipe.name).name, found.scores, trial.BARS[args.bars])
-    findings += _more(args, pipe, found, settings)
     claims = [claim(finding, source) for finding in findings]
     record(place, claims)
     failed = [entry for entry in claims if entry.holds is False]
@@ -78,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _more(args: argparse.Namespace, pipe: Any, found: Any, settings: Any) -> list[Finding]:
+def _more(args: argparse.Namespace, pipe: Any, found: Any, settings: Any, watch: _Watch) -> list[Finding]:
     """What was asked for beside the scores; its pictures are written at once."""
     from safelight.evaluate.figurines import curves, floors, neighbours, trial
     from safelight.figurines.render import portrait
@@ -87,17 +94,17 @@ def _more(args: argparse.Namespace, pipe: Any, found: Any, settings: Any) -> lis
     if args.sheet:
         trial.contact_sheet(found).save(_beside(args.output, "sheet"))
     if args.floors:
-        findings += trial.of_ceilings(name, floors.ceilings(pipe, found.prompts, settings.workers, _tell))
-        findings += trial.of_floors(name, floors.floors(found.prompts, found.seen, settings.workers, _tell))
+        findings += trial.of_ceilings(name, floors.ceilings(pipe, found.prompts, settings.workers, watch))
+        findings += trial.of_floors(name, floors.floors(found.prompts, found.seen, settings.workers, watch))
     if args.curves:
-        points = curves.curves(pipe, found.prompts[:CURVE_PROMPTS], settings, _tell)
+        points = curves.curves(pipe, found.prompts[:CURVE_PROMPTS], settings, watch)
         findings += trial.of_curves(name, points)
         curves.chart(points).save(_beside(args.output, "curves"))
     if args.neighbours:
         people = neighbours.trained(args.neighbours)
         samples = list(found.pictures[:SAMPLES])
         true = [portrait(prompt.person) for prompt in found.prompts[:SAMPLES]]
-        near = neighbours.nearest(samples + true, people, settings.workers, _tell)
+        near = neighbours.nearest(samples + true, people, settings.workers, watch)
         drawn, real = near[: len(samples)], near[len(samples) :]
         findings += trial.of_neighbours(name, drawn, real, len(people))
         neighbours.side_by_side(samples, drawn).save(_beside(args.output, "neighbours"))
@@ -109,11 +116,19 @@ def _beside(output: str, word: str) -> Path:
     return Path(output).with_name(f"{Path(output).stem}-{word}.png")
 
 
-def _tell(what: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{what} {done} of {total}\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
-    elif done == total:
-        print(f"{what} {done} of {total}", file=sys.stderr)
+class _Watch:
+    """Shows one bar after the other: a new one where something else, or the same anew, is begun."""
+
+    def __init__(self) -> None:
+        self.bars = ExitStack()
+        self.bar: Bar | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """See `safelight.evaluate.figurines.pictures.Tell`."""
+        if self.bar is None or (self.bar.title, self.bar.total) != (what, total) or done < self.bar.done:
+            self.bars.close()
+            self.bar = self.bars.enter_context(Bar(what, total, every=LINE_EVERY, keep=True))
+        self.bar.move(done)
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -137,15 +137,20 @@ def help_(runs: int, model: str) -> Measured:
 
 def prompt_to_png(runs: int, model: str) -> Measured:
     """A picture from a prompt, whole processes, files in the system's cache."""
-    folder, draw = _elsewhere(located, model), ("--steps", str(STEPS), "--seed", str(SEED))
+    folder = _elsewhere(located, model)
     with tempfile.TemporaryDirectory() as place:
-        ours, theirs = f"{place}/ours.png", f"{place}/theirs.png"
-        words = ("-m", "safelight", "generate", PROMPT, "-m", folder, *draw, "--force", "-o", ours)
-        opponent = python("-c", _DIFFUSERS, folder, PROMPT, str(STEPS), str(SEED), theirs)
+        ours = python("-m", "safelight", *drawing(folder, f"{place}/ours.png"))
+        theirs = python("-c", _DIFFUSERS, folder, PROMPT, str(STEPS), str(SEED), f"{place}/theirs.png")
         known = find_spec("diffusers") is not None and find_spec("transformers") is not None
-        pairs = by_turns(python(*words), opponent if known else None, runs)
+        pairs = by_turns(ours, theirs if known else None, runs)
     claim = f"the default model draws a picture in {STEPS} steps, start of the program included, within"
     return Measured(pairs, (Finding(claim, pairs.median_s, "s", "<= 6"),))
+
+
+def drawing(folder: str, output: str) -> list[str]:
+    """The command line that draws the picture."""
+    settings = ["--steps", str(STEPS), "--seed", str(SEED), "--force"]
+    return ["generate", PROMPT, "-m", folder, *settings, "-o", output]
 
 
 def unet_step(runs: int, model: str) -> Measured:

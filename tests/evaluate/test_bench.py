@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safelight.cli.main import main
+from safelight.cli.main import main, parser
 from safelight.errors import RequestError, UnknownNameError
 from safelight.evaluate import bench, origin
 from safelight.evaluate.evidence import Finding, read
@@ -91,6 +91,12 @@ def test_the_help_is_measured_in_whole_processes(tmp_path: Path) -> None:
     assert main(["bench", "help", "--runs", "1", "-o", str(place)]) in (0, 1)  # a busy machine may be slow
     (line,) = [json.loads(text) for text in place.read_text().splitlines()]
     assert line["opponent"] == "a bare interpreter" and 0 < line["ratio"] < 1.5
+
+
+def test_the_command_that_is_measured_is_one() -> None:
+    args = parser("generate").parse_args(bench.drawing("a/folder", "a.png"))
+    assert (args.prompt, args.model, args.steps, args.seed) == (bench.PROMPT, "a/folder", bench.STEPS, str(bench.SEED))
+    compile(bench._DIFFUSERS, "theirs", "exec")
 
 
 def test_loading_a_model_does_not_load_the_compiler() -> None:

@@ -31,11 +31,9 @@ def curves(pipe: Pipe, prompts: Sequence[Prompt], settings: Settings, tell: Tell
     variants = [("steps", float(n), replace(settings, steps=n)) for n in STEPS]
     variants += [("guidance", g, replace(settings, guidance=g)) for g in GUIDANCE]
     points = []
-    for done, (knob, value, variant) in enumerate(variants):
-        tell("settings of the curves", done, len(variants))
+    for knob, value, variant in variants:
         seen = read_all(draw(pipe, [prompt.text for prompt in prompts], variant, tell), settings.workers, tell)
         points.append(Point(knob, value, compare(seen, [prompt.stated for prompt in prompts])))
-    tell("settings of the curves", len(variants), len(variants))
     return points
 
 
