@@ -33,7 +33,7 @@ SD15: Mapping[str, Any] = {
 }
 """What Stable Diffusion 1.5 changes in the configuration of the released U-Net; the rest are its defaults."""
 
-_LOAD = "import safelight.generate.pipe as pipe, sys; pipe.load(sys.argv[1])"
+_LOAD = "import safelight, sys; safelight.load(sys.argv[1])"
 _DIFFUSERS = """
 import sys, torch, diffusers
 model, prompt, steps, seed, out = sys.argv[1:]
