@@ -101,6 +101,7 @@ class Model:
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.
         conceal: for networks that are shown the picture to repaint: (cond, mask [1, 1, h, w], latents of the picture with
             a hole) -> cond; None for the others.
+        skips: most layers that can be left out at the end of the text encoders.
         files: every file that was read, below ``folder``.
     """
 
@@ -117,6 +118,7 @@ class Model:
     encode: Callable[[Prompt], Words]
     predict: Callable[[Tensor, Tensor, Any], Tensor]
     conceal: Callable[[Any, Tensor, Tensor], Any] | None = None
+    skips: int = 0
     files: tuple[Path, ...] = ()
 
 

@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from safelight.core import schedule
 from safelight.core.path import Level
 from safelight.core.samplers.table import Bound, Sampler, split
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate.models import notes
+from safelight.generate.picture import to_mask
 from safelight.generate.request import Request
 
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
@@ -73,7 +76,7 @@ def settle(model: Model, request: Request) -> Settled:
 
     Raises:
         RequestError: the model cannot do what is asked, or a number does not fit it.
-        UnknownNameError: no such sampler, schedule or option.
+        UnknownNameError: no such sampler, schedule or option. ImageError: a mask without white.
     """
     own = notes(model.folder).get("defaults", {})
     task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
@@ -97,8 +100,15 @@ def settle(model: Model, request: Request) -> Settled:
     if guidance == 1.0 and (request.negative or request.rescale):
         what = "a negative prompt" if request.negative else "rescale"
         raise RequestError(f"{what} does nothing at guidance 1; raise the guidance or leave it out")
+    if request.skip > model.skips:
+        raise RequestError(f"{request.skip} layers cannot be skipped; this model's text encoder allows {model.skips}")
+    if request.mask is not None:
+        to_mask(request.mask, size)
+    bound = sampler.bind(model.path, options)
+    # Begun on nothing and left: what a sampler does not take, it says before the model is asked.
+    bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)).send(None)
     filled = replace(request, steps=steps, guidance=guidance, strength=strength, size=size)
-    return Settled(filled, task, sampler.bind(model.path, options), wanted or "model", levels, size)
+    return Settled(filled, task, bound, wanted or "model", levels, size)
 
 
 def checked(sampler: Sampler, options: Mapping[str, float | str]) -> dict[str, float | str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from safelight.errors import ConfigError, RequestError
+from safelight.errors import ConfigError
 from safelight.families.family import Defaults, Family, Model, Prompt, Words
 from safelight.families.sd import scheduler
 from safelight.families.sd.model import Added
@@ -106,6 +106,7 @@ def load(index: Index) -> Model:
         encode=lambda prompt: encode(parts, prompt),
         predict=predict,
         conceal=conceal if shown else None,
+        skips=min(reader.encoder.config.num_hidden_layers for reader in parts.readers) - (2 if is_xl(parts) else 1),
         files=parts.files,
     )
 
@@ -117,10 +118,15 @@ def preview(folder: Path) -> tuple[tuple[float, float, float], ...]:
     return tuple((float(r), float(g), float(b)) for r, g, b in rows)
 
 
+def is_xl(parts: Parts) -> bool:
+    """Whether the U-Net is told sizes and a pooled text, as XL's is."""
+    return parts.unet.config.addition_embed_type is not None
+
+
 def encode(parts: Parts, prompt: Prompt) -> Words:
     """A prompt as the U-Net is told it: one row."""
     device = parts.unet.conv_in.weight.device
-    xl = parts.unet.config.addition_embed_type is not None
+    xl = is_xl(parts)
     text = read_text(parts.readers, prompt, xl=xl, device=device)
     if not xl:
         return Words(Told(text.context), text.cut)
@@ -139,15 +145,9 @@ def read_text(readers: Sequence[Reader], prompt: Prompt, *, xl: bool, device: to
 
     Stable Diffusion 1 and 2 take the last layer, XL the last but one without its normalisation; ``prompt.skip`` goes as
     many layers further down.
-
-    Raises:
-        RequestError: an encoder does not have so many layers.
     """
     columns, pooled, cut = [], None, []
     for reader in readers:
-        most = reader.encoder.config.num_hidden_layers - (2 if xl else 1)
-        if prompt.skip > most:
-            raise RequestError(f"{prompt.skip} layers cannot be skipped; this model's text encoder allows {most}")
         tokens = reader.tokenizer.encode(prompt.text)
         read = reader.encoder(torch.tensor([tokens.ids], device=device))
         if xl:
