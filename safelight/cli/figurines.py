@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     page.add_argument("--force", action="store_true", help="replace a file that exists")
     data = kinds.add_parser("dataset", help="pictures, captions, masks, normals, depth, cameras", allow_abbrev=False)
     data.add_argument("folder", metavar="DIR", help="a new folder")
-    data.add_argument("--view", metavar="AZ,EL", action="append", help="degrees; 0,6 is the portrait; may be repeated")
+    data.add_argument("--view", metavar="AZ,EL", action="append", help="degrees, such as --view=-30,6; repeatable")
     data.add_argument("--without", metavar="LAYER", action="append", default=[], help="masks, normals or depth")
     for kind, count in ((page, 24), (data, 1000)):
         kind.add_argument("-n", "--count", type=int, metavar="N", default=count, help="people; %(default)s by default")

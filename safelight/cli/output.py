@@ -62,7 +62,7 @@ def plan(out: str | None, seed: int, count: int, force: bool) -> Output:
             raise RequestError("standard output is a terminal, which shows no pictures; redirect it or name a file")
         return Output(())
     folder = Path("." if out is None else out).expanduser()
-    if out is None or out.endswith("/") or folder.is_dir():
+    if out is None or out.endswith("/") or (taken([folder]) and folder.is_dir()):
         reachable(folder)
         stems = (f"safelight-{seed}" + (f"-v{version}" if version > 1 else "") for version in range(1, 1_000_000))
         names = next(names for stem in stems if not taken(names := numbered(folder / f"{stem}.png", count)))

@@ -31,19 +31,23 @@ def open_picture(path: str | Path | IO[bytes]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of a file is an error here, the rest is none of the user's
-            picture = Image.open(path)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{called}: {picture.width}x{picture.height} pixels are too many; the most are {MAX_PIXELS}"
-                )
-            if picture.mode.startswith(DEEP):
-                raise ImageError(f"{called}: has more than 8 bits a colour (mode {picture.mode}); save it as 8-bit RGB")
-            picture.load()
-            turned = ImageOps.exif_transpose(picture)
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{called}: {picture.width}x{picture.height} pixels are too many; the most are {MAX_PIXELS}"
+                    )
+                if picture.mode.startswith(DEEP):
+                    raise ImageError(
+                        f"{called}: has more than 8 bits a colour (mode {picture.mode}); save it as 8-bit RGB"
+                    )
+                picture.load()
+                turned = ImageOps.exif_transpose(picture)
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{called}: no such file") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{called}: its pixels are too many; the most are {MAX_PIXELS}") from None
     except UnidentifiedImageError:
         raise ImageError(f"{called}: is no picture that can be read; use PNG, JPEG or WebP") from None
     except Exception as error:  # decoders of hostile files raise anything

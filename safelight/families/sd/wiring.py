@@ -77,7 +77,10 @@ def load(index: Index) -> Model:
         WeightsError, ConfigError: see `read_parts`; also a U-Net whose inputs mean something that is not known here.
     """
     parts = read_parts(index)
-    plan = scheduler.read(parts.scheduler)
+    try:
+        plan = scheduler.read(parts.scheduler)
+    except ConfigError as error:
+        raise ConfigError(f"{index.folder / 'scheduler'}: {error}") from error
     latent = replace(parts.vae.config.latent(), preview=preview(index.folder))
     channels, unet = latent.channels, parts.unet
     if unet.config.in_channels not in (channels, 2 * channels + 1):
