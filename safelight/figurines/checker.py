@@ -11,7 +11,7 @@ Axis legend: H W pixels, last axis three linear mixtures of red, green and blue 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from hashlib import blake2b
 from itertools import product
@@ -149,7 +149,7 @@ def _fit_color(seen: np.ndarray, values: dict[str, str], label: str, visible: np
 
 
 def _starts(seen: np.ndarray, values: dict[str, str], count: int) -> list[dict[str, str]]:
-    """The likeliest combinations of head, hair and hat on the rough grid, best first, each with its colours fitted."""
+    """Combinations of head, hair and hat that are likely on the rough grid, best first, with their colours fitted."""
     tried = []
     for option in _options(("head", "hair", "hat")):
         guess = {**values, **option}
@@ -166,7 +166,7 @@ def _starts(seen: np.ndarray, values: dict[str, str], count: int) -> list[dict[s
             _fit_color(seen, guess, label, visible)
         tried.append((_misfit(seen, compose(guess, _ROUGH)), guess))
     tried.sort(key=lambda pair: pair[0])
-    return [guess for _, guess in tried[:count]]
+    return [guess for error, guess in tried[:count] if error < 1.2 * tried[0][0]]
 
 
 def read(picture: np.ndarray) -> dict[str, str]:
@@ -224,8 +224,3 @@ def check(picture: np.ndarray, stated: Mapping[str, str]) -> dict[str, bool]:
     """
     found = read(picture)
     return {name: found[name] == value for name, value in stated.items()}
-
-
-def check_all(pictures: Iterable[np.ndarray], descriptions: Iterable[Mapping[str, str]]) -> list[dict[str, bool]]:
-    """``check`` for many pictures, each with its own description."""
-    return [check(picture, stated) for picture, stated in zip(pictures, descriptions, strict=True)]
