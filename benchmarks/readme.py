@@ -1,4 +1,4 @@
-"""``python -m benchmarks.readme``: writes the figures of the README anew from benchmarks/results and evidence."""
+"""``python -m benchmarks.readme``: renews the figures of the documentation from benchmarks/results and evidence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from safelight.evaluate.figures import renewed
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs/learn/seeds.md")
 
 if __name__ == "__main__":
-    page = ROOT / "README.md"
-    page.write_text(renewed(page.read_text("utf-8"), ROOT), "utf-8")
+    for page in PAGES:
+        page.write_text(renewed(page.read_text("utf-8"), ROOT), "utf-8")

@@ -1,12 +1,14 @@
-"""The figures of the README, written from the files that measuring left: never by hand.
+"""The figures of the documentation, written from the files that measuring left: never by hand.
 
-Between the markers stands one table of speed (the newest line of every ``benchmarks/results/*.jsonl``) and one of
-claims (those of ``evidence/*.json`` that have a bar). ``python -m benchmarks.readme`` renews them.
+``<!-- figures:start -->`` begins one table of speed (the newest line of every ``benchmarks/results/*.jsonl``) and one
+of claims (those of ``evidence/*.json`` that have a bar); ``<!-- figures:CASE -->`` begins the speed of one case. Both
+go up to ``<!-- figures:end -->``. ``python -m benchmarks.readme`` renews them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,20 +18,28 @@ from safelight.evaluate.bench import Line
 from safelight.evaluate.evidence import Claim, read
 
 START, END = "<!-- figures:start -->", "<!-- figures:end -->"
+MARKED = re.compile(rf"(<!-- figures:(?!end)([a-z0-9-]+) -->)\n(?:(?!{END}).)*{END}", re.DOTALL)
 NONE_YET = "Nothing has been measured yet."
 
 
 def renewed(text: str, root: Path) -> str:
-    """A README with what stands between its markers replaced by the figures of the files below ``root``.
+    """A page with what stands between its markers replaced by the figures of the files below ``root``.
 
     Raises:
         ConfigError: the markers are missing, or a file is not in its form.
     """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ConfigError(f"the README has no {START} ... {END}")
-    return f"{before}{START}\n{figures(root)}\n{END}{after}"
+    page, count = MARKED.subn(lambda found: f"{found[1]}\n{block(found[2], root)}\n{END}", text)
+    if not count:
+        raise ConfigError(f"the page has no {START} ... {END}")
+    return page
+
+
+def block(name: str, root: Path) -> str:
+    """What belongs behind a marker: ``start`` for all figures, else the speed of the case of that name."""
+    if name == "start":
+        return figures(root)
+    file = root / "benchmarks/results" / f"{name}.jsonl"
+    return "\n\n".join(_speed([newest(file)])) if file.is_file() else NONE_YET
 
 
 def figures(root: Path) -> str:

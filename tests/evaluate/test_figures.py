@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.readme import PAGES
 from safelight.errors import ConfigError
 from safelight.evaluate.bench import Line
 from safelight.evaluate.evidence import Finding, claim, record
@@ -29,9 +30,10 @@ def _write(root: Path, *lines: Line) -> Path:
     return place
 
 
-def test_the_readme_shows_what_the_files_hold() -> None:
-    page = (ROOT / "README.md").read_text("utf-8")
-    assert renewed(page, ROOT) == page, "run `python -m benchmarks.readme`"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_shows_what_the_files_hold(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert renewed(text, ROOT) == text, "run `python -m benchmarks.readme`"
 
 
 def test_the_projects_own_results_are_in_their_form() -> None:
@@ -74,3 +76,9 @@ def test_results_in_another_form_are_refused(text: str, tmp_path: Path) -> None:
     place.write_text(text)
     with pytest.raises(ConfigError):
         newest(place)
+
+
+def test_a_page_can_show_one_case(tmp_path: Path) -> None:
+    _write(tmp_path, _line(0.04321))
+    page = renewed(f"<!-- figures:help -->\n{END}\n<!-- figures:other -->\nold\n{END}", tmp_path)
+    assert "0.0432 s" in page and NONE_YET in page and "old" not in page
