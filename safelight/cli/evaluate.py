@@ -46,6 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--curves", action="store_true", help="also the scores against steps and against guidance, with a chart")
     add("--neighbours", type=int, metavar="N", help="also the nearest of N training pictures for each of 20 samples")
+    add("--card", action="store_true", help="also write the scores into the model's own card")
     add("--sheet", action="store_true", help="also a contact sheet of 24 prompts")
     add(
         "-o",
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from safelight.errors import FileError
     from safelight.evaluate.evidence import claim, record
     from safelight.evaluate.figurines import trial
+    from safelight.evaluate.figurines.inscription import inscribe
     from safelight.evaluate.figurines.pictures import Settings
     from safelight.evaluate.origin import origin
     from safelight.generate.pipe import load
@@ -79,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     print(found.scores.table())
     claims = [claim(finding, source) for finding in findings]
     record(place, claims)
+    if args.card:
+        inscribe(pipe.folder, claims)
     failed = [entry for entry in claims if entry.holds is False]
     for entry in failed:
         print(f"DOES NOT HOLD: {entry.claim}: {entry.value:g} ({entry.bar})", file=sys.stderr)
