@@ -99,8 +99,8 @@ class Model:
         defaults: for requests that do not say.
         encode: `Prompt` -> `Words`.
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.
-        conceal: for networks that are shown the picture to repaint: (cond, mask [1, 1, h, w], latents of the picture with
-            a hole) -> cond; None for the others.
+        conceal: for networks that are shown the picture to repaint: (cond, mask [1, 1, h, w], latents of the picture
+            with a hole) -> cond; None for the others.
         skips: most layers that can be left out at the end of the text encoders.
         files: every file that was read, below ``folder``.
     """

@@ -20,9 +20,9 @@ from safelight.figurines.attributes import ATTRIBUTES, HIDES_EARS
 from safelight.figurines.figure import figure
 from safelight.figurines.palette import BACKGROUND
 from safelight.figurines.person import Person
-from safelight.figurines.render import _facing, _paint, _shade, portrait_camera
+from safelight.figurines.render import portrait_camera, shaded
 from safelight.figurines.shapes import Shape
-from safelight.figurines.trace import View, normals, trace
+from safelight.figurines.trace import View, trace
 
 
 class Part(NamedTuple):
@@ -179,8 +179,7 @@ def _traced(label: str, shape: tuple[str, ...], grid: Grid) -> _Traced | None:
 
 def _shaded(solid: Shape, points: np.ndarray, view: View) -> np.ndarray:
     """What light makes of the colour at points [n, 3] on a grey solid: [n]."""
-    facing = _facing(normals(solid, points), points, view)
-    return _shade(*_paint(solid, points), facing, points, view)[:, 0]
+    return shaded(solid, points, view)[:, 0]
 
 
 def _repainted(solid: Shape, level: float) -> Shape:

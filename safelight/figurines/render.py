@@ -127,9 +127,7 @@ def _smooth(
         picture = np.empty((*seen.shape.shape, 3), np.float32)
         picture[:] = background
         for rows, columns, shape, points in _surfaces(shapes, seen, view):
-            facing = _facing(normals(shape, points), points, view)
-            color, label = _paint(shape, points)
-            picture[rows, columns] = _shade(color, label, facing, points, view)
+            picture[rows, columns] = shaded(shape, points, view)
         drawn["rgb"] = np.rint(_average(picture, per_side) * 255).astype(np.uint8)
     return drawn
 
@@ -141,7 +139,7 @@ def _exact(shapes: Sequence[Shape], view: View) -> dict[str, np.ndarray]:
     labels = np.zeros(seen.shape.shape, np.uint8)
     for rows, columns, shape, points in _surfaces(shapes, seen, view):
         world[rows, columns] = _facing(normals(shape, points), points, view)
-        labels[rows, columns] = _paint(shape, points)[1]
+        labels[rows, columns] = _painted(shape, points)[1]
     camera = world @ view.rotation.astype(np.float32)
     return {"normals_world": world, "normals_camera": camera, "depth": seen.depth, "labels": labels}
 
@@ -166,7 +164,7 @@ def _facing(normal: np.ndarray, points: np.ndarray, view: View) -> np.ndarray:
     return normal
 
 
-def _paint(shape: Shape, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _painted(shape: Shape, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours [n, 3] and labels [n] of points on a shape."""
     color = np.empty((len(points), 3), np.float32)
     color[:] = shape.color
@@ -178,8 +176,13 @@ def _paint(shape: Shape, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return color, label
 
 
-def _shade(color: np.ndarray, label: np.ndarray, normal: np.ndarray, points: np.ndarray, view: View) -> np.ndarray:
-    """Soft light from the person's upper right, darker where the surface turns away, with a painted-on highlight."""
+def shaded(shape: Shape, points: np.ndarray, view: View) -> np.ndarray:
+    """What light makes of a shape's colours at world points [n, 3] on it, [n, 3], 0 to 1.
+
+    Soft light from the person's upper right, darker where the surface turns away, with a painted-on highlight.
+    """
+    color, label = _painted(shape, points)
+    normal = _facing(normals(shape, points), points, view)
     low, high = SHADES
     sight = view.position.astype(np.float32) - points
     sight /= np.sqrt(np.einsum("ij,ij->i", sight, sight))[:, None]

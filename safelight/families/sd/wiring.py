@@ -1,7 +1,7 @@
 """Stable Diffusion 1, 2 and XL as one `Family`: how a folder is read, and what the U-Net is told.
 
-Axes: B rows, M text tokens, X their width, Z latent channels, h w grid. Source: Rombach et al. 2022, section 3.3; Podell
-et al. 2023, section 2.2 (sizes and crops); the released pipelines' folders.
+Axes: B rows, M text tokens, X their width, Z latent channels, h w grid. Source: Rombach et al. 2022, section 3.3;
+Podell et al. 2023, section 2.2 (sizes and crops); the released pipelines' folders.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Told:
     Attributes:
         context: [B, M, X] text.
         pooled: [B, P] projected text, and times: [B, 6] sizes and crops (XL).
-        shown: [B, Z + 1, h, w], the mask (1 = to repaint) and the latents of the picture with a hole (inpainting networks).
+        shown: [B, Z + 1, h, w], the mask (1 = to repaint) and the latents of the picture with a hole (inpainting).
     """
 
     context: Tensor
