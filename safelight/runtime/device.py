@@ -41,7 +41,7 @@ class Place:
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.device} {str(self.dtype).removeprefix('torch.')}, {self.threads} threads"
+        return f"{self.device} {str(self.dtype).removeprefix('torch.')}, {self.threads} thread{'s'[: self.threads > 1]}"
 
 
 def pick(

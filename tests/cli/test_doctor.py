@@ -16,7 +16,7 @@ from safelight.runtime import selftest
 def test_doctor_names_versions_devices_threads_and_folders(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for word in (safelight.__version__, torch.__version__, "cpu: ", "threads", "assets", "hub", "all well"):
+    for word in (safelight.__version__, torch.__version__, "cpu: ", "thread", "assets", "hub", "all well"):
         assert word in said
 
 
