@@ -106,7 +106,7 @@ def settle(model: Model, request: Request) -> Settled:
         to_mask(request.mask, size)
     bound = sampler.bind(model.path, options)
     # Begun on nothing and left: what a sampler does not take, it says before the model is asked.
-    bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)).send(None)
+    next(bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)))
     filled = replace(request, steps=steps, guidance=guidance, strength=strength, size=size)
     return Settled(filled, task, bound, wanted or "model", levels, size)
 
