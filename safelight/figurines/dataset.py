@@ -168,7 +168,7 @@ def _lens(camera: Camera) -> dict[str, float | int | str]:
 def _frame(name: str, camera: Camera, layers: tuple[str, ...]) -> dict[str, object]:
     words = {"masks": "mask_path", "normals": "normal_file_path", "depth": "depth_file_path"}
     paths = {words[layer]: f"{layer}/{name}.png" for layer in layers}
-    matrix = camera.camera_to_world.double().numpy() @ _OPENGL
+    matrix = np.asarray(camera.camera_to_world.numpy(), np.float64) @ _OPENGL
     return {"file_path": f"images/{name}.png", **paths, "transform_matrix": matrix.tolist()}
 
 

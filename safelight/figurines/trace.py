@@ -52,7 +52,7 @@ class View:
         height, width = sharp.size
         (fx, fy), (cx, cy) = sharp.focal.tolist(), sharp.principal.tolist()
         u, v = (np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy
-        rotation, position = sharp.rotation.double().numpy(), sharp.position.double().numpy()
+        rotation, position = (np.asarray(part.numpy(), np.float64) for part in (sharp.rotation, sharp.position))
         return cls(rotation, position, u.astype(np.float32), v.astype(np.float32))
 
     def points(self, rows: np.ndarray, columns: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ What a flag says comes first, then the environment, then what the machine has:
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ class Folders:
 def folders(environment: Mapping[str, str] = os.environ) -> Folders:
     """The folders of this installation, by the environment's leave."""
     package = Path(__file__).resolve().parents[1]
-    caches = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    caches = Path(environment.get("XDG_CACHE_HOME") or _home() / ".cache")
     hub_home = Path(environment.get("HF_HOME") or caches / "huggingface")
     return Folders(
         package=package,
@@ -129,6 +130,14 @@ def folders(environment: Mapping[str, str] = os.environ) -> Folders:
         cache=Path(environment.get("SAFELIGHT_CACHE") or caches / "safelight"),
         hub=Path(environment.get("HF_HUB_CACHE") or hub_home / "hub"),
     )
+
+
+def _home() -> Path:
+    """The user's folder; that of temporary files for a user without one, as in containers with a free user number."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def _said(flag: str | None, environment: Mapping[str, str], variable: str) -> str | None:

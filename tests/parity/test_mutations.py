@@ -1,7 +1,8 @@
 """The parity tests have teeth: each mistake that ports really make turns them red.
 
 Every mutation is applied to our side only, on the smallest configuration that shows it, and must exceed the float64 bar
-a thousand times over. Each test also asserts that the comparison is green without the mutation.
+a thousand times over, or a hundred times where an epsilon is all that changed. One test asserts that the comparisons
+are green without a mutation; those of whole pipelines are in ``test_pipelines``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from safelight.core.path import Level
 from safelight.encoders import clip
-from safelight.families.sd import model
+from safelight.families.sd import model, scheduler
+from safelight.generate import image as task
+from safelight.generate.request import Request
 from safelight.nn import mlp
 from safelight.nn.resnet import Downsample
 from tests.parity.networks import (
@@ -34,6 +38,7 @@ from tests.parity.networks import (
     unets,
     vaes,
 )
+from tests.parity.pipelines import config_of, latents, ours, reference, start
 
 BAR = BARS[torch.float64]
 Patch = pytest.MonkeyPatch
@@ -185,3 +190,33 @@ def test_the_time_forgotten_by_the_residual_blocks(monkeypatch: Patch) -> None:
     right = model.ResnetBlock.forward
     monkeypatch.setattr(model.ResnetBlock, "forward", lambda block, x, time: right(block, x, None))
     assert unet_error(SD1) > 1e3 * BAR
+
+
+def drawing_error(kind: str) -> float:
+    """Our latents of one short run against those of the reference's pipeline, as ``test_pipelines`` compares them."""
+    config = config_of(kind, "DDIMScheduler")
+    drawn = latents(ours(kind, config), Request("a red hat", steps=4, guidance=1.0, seed=3))
+    pipe = reference("StableDiffusionPipeline", kind, config)
+    wanted = pipe("a red hat", num_inference_steps=4, guidance_scale=1.0, latents=start(3), output_type="latent").images
+    return difference(drawn, wanted)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2"])
+def test_the_drawings_are_green_without_a_mutation(kind: str) -> None:
+    assert drawing_error(kind) <= BAR
+
+
+def test_the_sign_of_v_flipped(monkeypatch: Patch) -> None:
+    right = task.denoised_rows
+
+    def wrong(kind: str, x: Tensor, out: Tensor, levels: list[Level]) -> Tensor:
+        return right(kind, x, -out, levels)
+
+    monkeypatch.setattr(task, "denoised_rows", wrong)
+    assert drawing_error("sd2") > 1e3 * BAR
+
+
+def test_the_steps_offset_ignored(monkeypatch: Patch) -> None:
+    right = scheduler.leading_positions
+    monkeypatch.setattr(scheduler, "leading_positions", lambda steps, n, offset, spare: right(steps, n, 0, spare))
+    assert drawing_error("sd1") > 1e3 * BAR

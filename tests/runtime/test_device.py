@@ -91,6 +91,14 @@ def test_folders_follow_the_environment_and_are_not_made(tmp_path: Path) -> None
     assert where.assets == where.package / "assets"
 
 
+def test_a_user_without_a_home_has_folders_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", staticmethod(nobody))
+    assert folders({}).assets == folders({}).package / "assets"
+
+
 @pytest.mark.gpu
 def test_the_accelerator_found_computes() -> None:
     place = pick(environment={})

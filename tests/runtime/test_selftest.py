@@ -61,6 +61,16 @@ def test_the_known_convolution_is_the_formula_written_out() -> None:
     assert [at(*place) for place in places] == pytest.approx(st.CONVOLUTION_HEAD, abs=2e-9)
 
 
+def test_a_device_without_float64_is_tested_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+
+    monkeypatch.setattr(Tensor, "double", refused)
+    assert all(finding.ok for finding in st.selftest([CPU]))
+    monkeypatch.setattr(st, "convolution", refused)
+    assert [finding.ok for finding in st.selftest([CPU])] == [True, True, False]
+
+
 @pytest.mark.parametrize("name", ["attend", "F"])
 def test_a_machine_that_computes_wrongly_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong:

@@ -1,0 +1,20 @@
+"""No tensor of the program is float64: accelerators without it draw too, and a file that brings it is only read."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.architecture.source import sources
+
+READS_FILES = "safelight/weights/load.py"
+
+
+def test_no_tensor_is_made_in_float64() -> None:
+    found = []
+    for source in sources("safelight"):
+        for node in ast.walk(source.tree):
+            named = isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.float64", "torch.double")
+            cast = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "double"
+            if (named or cast) and source.path != READS_FILES:
+                found.append(f"{source.path}:{node.lineno}")
+    assert found == []
