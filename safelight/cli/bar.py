@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 WINDOW = 30.0
 """Seconds over which the pace is measured: long enough to be calm, short enough to notice that the machine is busy."""
+LINE_EVERY = 30.0
+"""Seconds between lines of what takes long, where there is no terminal to draw a bar on."""
 
 
 class Pace:

@@ -45,19 +45,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
     root = None if args.output or args.model != DEFAULT else checkout()
     claims = []
-    for case in cases:
-        runs = case.runs if args.runs is None else args.runs
-        source = origin(_command(case.name, runs, args.model))
-        line, findings = bench.measure(case, runs, args.model, source)
-        text = json.dumps(vars(line), ensure_ascii=False)
-        print(text, flush=True)
-        if root:
-            _append(root / "benchmarks/results" / f"{case.name}.jsonl", text)
-        if args.output:
-            _append(Path(args.output), text)
-        claims += [claim(finding, source) for finding in findings]
-    if root:
-        record(root / "evidence/speed.json", claims)
+    try:
+        for case in cases:
+            runs = case.runs if args.runs is None else args.runs
+            source = origin(_command(case.name, runs, args.model))
+            line, findings = bench.measure(case, runs, args.model, source)
+            text = json.dumps(vars(line), ensure_ascii=False)
+            print(text, flush=True)
+            if root:
+                _append(root / "benchmarks/results" / f"{case.name}.jsonl", text)
+            if args.output:
+                _append(Path(args.output), text)
+            claims += [claim(finding, source) for finding in findings]
+    finally:  # what was measured is kept where a later case fails; not earlier: writing loads torch (see `record`)
+        if root and claims:
+            record(root / "evidence/speed.json", claims)
     for entry in claims:
         verdict = "holds" if entry.holds else "DOES NOT HOLD"
         print(f"{entry.claim} {entry.value:g} {entry.unit} ({entry.bar}): {verdict}", file=sys.stderr)

@@ -6,19 +6,25 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli.bar import Bar
+from safelight.cli.bar import LINE_EVERY, Bar
 
 if TYPE_CHECKING:
-    from safelight.evaluate.evidence import Finding
+    from PIL.Image import Image
+
+    from safelight.evaluate.evidence import Claim, Finding
 
 DEFAULT = "figurines"
 PROMPTS, CURVE_PROMPTS, SAMPLES = 300, 100, 20
-LINE_EVERY = 30.0
-"""Seconds between lines where there is no terminal to draw a bar on."""
+STANDARD = {"prompts": PROMPTS, "steps": None, "guidance": None, "seed": 0, "sampler": None}
+"""The trial that is promised something of: only its figures enter the checkout's evidence and a model's card."""
+PICTURES = ("sheet", "curves", "neighbours")
+"""What also writes a picture."""
+MOST_ROWS, MOST_NEIGHBOURS = 64, 1_000_000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,72 +58,124 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        default="evidence/figurines.json",
-        help="the claims go here, pictures beside it under names that begin like it; by default %(default)s",
+        help="the claims go here, pictures beside it under names that begin like it; by default a checkout keeps those "
+        "of the default model's standard trial in evidence/figurines.json",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Judge, write and print; 1 if a promise was not kept."""
-    from safelight.errors import FileError
     from safelight.evaluate.evidence import claim, record
     from safelight.evaluate.figurines import trial
-    from safelight.evaluate.figurines.inscription import inscribe
+    from safelight.evaluate.figurines.inscription import carded, inscribe
     from safelight.evaluate.figurines.pictures import Settings
-    from safelight.evaluate.origin import origin
+    from safelight.evaluate.origin import cores, origin
     from safelight.generate.pipe import load
 
-    place = Path(args.output)
-    if not place.parent.is_dir():
-        raise FileError(f"{place.parent}: no such folder; make it or choose another with -o")
+    place = _place(args)
     source = origin(_command(args))
     pipe = load(args.model, device=args.device)
-    settings = Settings(args.steps, args.guidance, args.seed, args.sampler, args.width, _cores())
+    if args.card:
+        carded(pipe.folder)
+    settings = Settings(args.steps, args.guidance, args.seed, args.sampler, args.width, cores())
     watch = _Watch()
+    claims: list[Claim] = []
+
+    def keep(findings: list[Finding]) -> None:
+        """Write what was found at once: what comes after may fail."""
+        found = [claim(finding, source) for finding in findings]
+        claims.extend(found)
+        if place:
+            record(place, found)
+
     with watch.bars:
         found = trial.trial(pipe, args.prompts, settings, watch)
-        findings = trial.verdicts(Path(pipe.name).name, found.scores, trial.BARS[args.bars])
-        findings += _more(args, pipe, found, settings, watch)
-    print(found.scores.table())
-    claims = [claim(finding, source) for finding in findings]
-    record(place, claims)
-    if args.card:
-        inscribe(pipe.folder, claims)
+        print(found.scores.table(), flush=True)
+        keep(trial.verdicts(Path(pipe.name).name, found.scores, trial.BARS[args.bars]))
+        if args.card:
+            inscribe(pipe.folder, claims)
+        for findings in _more(args, place, pipe, found, settings, watch):
+            keep(findings)
     failed = [entry for entry in claims if entry.holds is False]
     for entry in failed:
         print(f"DOES NOT HOLD: {entry.claim}: {entry.value:g} ({entry.bar})", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _more(args: argparse.Namespace, pipe: Any, found: Any, settings: Any, watch: _Watch) -> list[Finding]:
-    """What was asked for beside the scores; its pictures are written at once."""
+def _place(args: argparse.Namespace) -> Path | None:
+    """Where the claims go, None for nowhere; everything that would lose them after the trial is found here.
+
+    Raises:
+        RequestError: a number out of its range, scores for a card that are not the standard trial's, or pictures that
+            would lie beside a file that there is none of. FileError: something cannot be written.
+    """
+    from safelight.errors import FileError, RequestError
+    from safelight.evaluate.evidence import read
+    from safelight.evaluate.origin import checkout
+
+    if not 1 <= args.width <= MOST_ROWS:
+        raise RequestError(f"--width is a number from 1 to {MOST_ROWS}, not {args.width}")
+    if args.neighbours is not None and not 1 <= args.neighbours <= MOST_NEIGHBOURS:
+        raise RequestError(f"--neighbours is a number from 1 to {MOST_NEIGHBOURS}, not {args.neighbours}")
+    others = [f"--{flag}" for flag, plain in STANDARD.items() if getattr(args, flag) != plain]
+    if args.card and others:
+        raise RequestError(
+            f"a card holds the scores of the standard trial only; leave {', '.join(others)} or --card out"
+        )
+    root = None if others or args.model != DEFAULT else checkout()
+    place = Path(args.output) if args.output else root / "evidence/figurines.json" if root else None
+    pictures = [word for word in PICTURES if getattr(args, word)]
+    if place is None:
+        if pictures:
+            raise RequestError(f"--{pictures[0]} needs -o FILE: its picture is written beside that file")
+        return None
+    if not place.parent.is_dir():
+        raise FileError(f"{place.parent}: no such folder; make it or choose another with -o")
+    for file in (place, *(_beside(place, word) for word in pictures)):
+        if file.is_dir() or not os.access(place.parent, os.W_OK):
+            raise FileError(f"{file}: cannot be written; choose another place with -o")
+    read(place)
+    return place
+
+
+def _more(
+    args: argparse.Namespace, place: Path | None, pipe: Any, found: Any, settings: Any, watch: _Watch
+) -> Iterator[list[Finding]]:
+    """What was asked for beside the scores, one thing after the other; pictures are written after their figures."""
     from safelight.evaluate.figurines import curves, floors, neighbours, trial
     from safelight.figurines.render import portrait
 
-    name, findings = Path(pipe.name).name, []
+    name = Path(pipe.name).name
     if args.sheet:
-        trial.contact_sheet(found).save(_beside(args.output, "sheet"))
+        _save(trial.contact_sheet(found), place, "sheet")
     if args.floors:
-        findings += trial.of_ceilings(name, floors.ceilings(pipe, found.prompts, settings.workers, watch))
-        findings += trial.of_floors(name, floors.floors(found.prompts, found.seen, settings.workers, watch))
+        yield trial.of_ceilings(name, floors.ceilings(pipe, found.prompts, settings.workers, watch))
+        yield trial.of_floors(name, floors.floors(found.prompts, found.seen, settings.workers, watch))
     if args.curves:
         points = curves.curves(pipe, found.prompts[:CURVE_PROMPTS], settings, watch)
-        findings += trial.of_curves(name, points)
-        curves.chart(points).save(_beside(args.output, "curves"))
+        yield trial.of_curves(name, points)
+        _save(curves.chart(points), place, "curves")
     if args.neighbours:
         people = neighbours.trained(args.neighbours)
         samples = list(found.pictures[:SAMPLES])
         true = [portrait(prompt.person) for prompt in found.prompts[:SAMPLES]]
         near = neighbours.nearest(samples + true, people, settings.workers, watch)
         drawn, real = near[: len(samples)], near[len(samples) :]
-        findings += trial.of_neighbours(name, drawn, real, len(people))
-        neighbours.side_by_side(samples, drawn).save(_beside(args.output, "neighbours"))
-    return findings
+        yield trial.of_neighbours(name, drawn, real, len(people))
+        _save(neighbours.side_by_side(samples, drawn), place, "neighbours")
 
 
-def _beside(output: str, word: str) -> Path:
+def _save(picture: Image, place: Path | None, word: str) -> None:
+    """Write a picture beside the claims, whole or not at all."""
+    from safelight.train.journal import save_png
+
+    assert place is not None  # `_place` asked for one
+    save_png(picture, _beside(place, word))
+
+
+def _beside(place: Path, word: str) -> Path:
     """``evidence/figurines.json`` and ``sheet`` -> ``evidence/figurines-sheet.png``."""
-    return Path(output).with_name(f"{Path(output).stem}-{word}.png")
+    return place.with_name(f"{place.stem}-{word}.png")
 
 
 class _Watch:
@@ -139,13 +197,8 @@ def _command(args: argparse.Namespace) -> str:
     """The command that does this again, without folders of this machine."""
     words = ["safelight", "evaluate", args.subject]
     words += ["-m", Path(args.model).name] if args.model != DEFAULT else []
-    for flag, plain in (("prompts", PROMPTS), ("steps", None), ("guidance", None), ("seed", 0), ("sampler", None),
-                        ("width", 16), ("bars", "cpu"), ("neighbours", None)):  # fmt: skip
+    for flag, plain in {**STANDARD, "width": 16, "bars": "cpu", "neighbours": None}.items():
         if (value := getattr(args, flag)) != plain:
             words += [f"--{flag}", str(value)]
     words += [f"--{flag}" for flag in ("floors", "curves", "sheet") if getattr(args, flag)]
     return shlex.join(words)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

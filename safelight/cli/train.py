@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safelight.cli.bar import Bar
+from safelight.cli.bar import LINE_EVERY, Bar
 from safelight.errors import FileError, RequestError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from safelight.train.figurines.stages import Clock, Progress
 
 WHAT = ("figurines", "figurines-words", "figurines-vae")
-LINE_EVERY = 30.0
-"""Seconds between lines where there is no terminal to draw a bar on."""
 UNCHECKED = ("portraits",)
 """Stages that do not look at the clock themselves, and lose nothing when they are left."""
 INTERRUPTED = 130

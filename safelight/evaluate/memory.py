@@ -18,10 +18,12 @@ def peak() -> int | None:
     return _entry("VmHWM")
 
 
-def reset_peak() -> None:
-    """Begin counting the peak anew; does nothing where the system does not offer it."""
+def reset_peak() -> bool:
+    """Begin counting the peak anew; False where the system does not offer or allow it, and `peak` then says less."""
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")
+        return True
+    return False
 
 
 def _entry(name: str) -> int | None:

@@ -57,13 +57,17 @@ def commit() -> str:
 
 def machine() -> str:
     """Processor, cores that this process may use, system and the build of torch, in one line."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         torch = f"torch {version('torch')}"
     except PackageNotFoundError:
         torch = "no torch"
-    many = "core" if cores == 1 else "cores"
-    return f"{_processor()}, {cores} {many}, {platform.system()} {platform.machine()}, {torch}"
+    many = "core" if cores() == 1 else "cores"
+    return f"{_processor()}, {cores()} {many}, {platform.system()} {platform.machine()}, {torch}"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,8 +11,11 @@ import pytest
 from safelight.cli.main import main, parser
 from safelight.errors import RequestError, UnknownNameError
 from safelight.evaluate import bench, origin
+from safelight.evaluate import memory as bench_memory
 from safelight.evaluate.evidence import Finding, read
+from safelight.evaluate.memory import reset_peak
 from safelight.evaluate.timing import Pairs, Run, python
+from safelight.figurines.render import BUFFERS
 from tests.models import SD1, tiny
 
 HERE = origin.Origin("0123456789ab", "a lamp, 2 cores", "safelight bench lamp --runs 1")
@@ -109,9 +111,45 @@ def test_the_unet_step_compares_equal_weights() -> None:
     assert pairs.ratio is not None and 0.05 < pairs.ratio < 20
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is resident")
+@pytest.mark.skipif(not reset_peak(), reason="this system does not count the peak of memory anew")
 def test_memory_counts_the_weights_once_and_little_else() -> None:
     load = bench.loaded(tiny())
     assert load.run.peak is not None
     assert load.files == sum(file.stat().st_size for file in tiny().rglob("*.safetensors"))
     assert load.run.peak < load.files + 16 * 2**20
+
+
+def test_memory_that_cannot_be_counted_anew_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_memory, "_CLEAR", tmp_path / "no/such/file")
+    assert not reset_peak()
+    load = bench.loaded(tiny())
+    assert load.run.peak is None
+    monkeypatch.setattr(bench, "_elsewhere", lambda function, *words: load if function is bench.loaded else str(tiny()))
+    with pytest.raises(RequestError, match="memory cannot be measured here"):
+        bench.memory(1, "figurines")
+
+
+def test_views_are_rendered_by_all_cores_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "VIEWS", 2 * bench.SHARE)
+    monkeypatch.setattr(bench, "cores", lambda: 2)
+    found = bench.render(1, "figurines")
+    assert len(found.pairs.ours) == len(found.pairs.theirs) == 1
+    fast, slow = found.findings
+    assert (fast.bar, slow.bar) == (">= 50", ">= 25")
+    assert fast.value == 2 * bench.SHARE / found.pairs.median_s > 0
+    assert slow.value == 2 * bench.SHARE / found.pairs.theirs[0].seconds > 0
+    assert set(bench.ALL_BUFFERS) == set(BUFFERS)
+
+
+def test_what_was_measured_is_kept_where_a_later_case_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    (tmp_path / "evidence").mkdir()
+
+    def fails(runs: int, model: str) -> bench.Measured:
+        raise RequestError("there is no candle")
+
+    monkeypatch.setattr(origin, "checkout", lambda: tmp_path)
+    cases = {"lamp": _lamp(Finding("the lamp is lit", 0.5, "s", "<= 1")), "dark": replace(_lamp(), measure=fails)}
+    monkeypatch.setattr(bench, "CASES", cases)
+    assert main(["bench"]) == 2
+    assert [entry.claim for entry in read(tmp_path / "evidence/speed.json")] == ["the lamp is lit"]

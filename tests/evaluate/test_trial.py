@@ -15,6 +15,7 @@ from PIL import Image
 import safelight.generate.pipe
 from safelight.cli.main import main
 from safelight.errors import RequestError
+from safelight.evaluate import origin
 from safelight.evaluate.evidence import read
 from safelight.evaluate.figurines import curves, floors, neighbours, pictures, trial
 from safelight.evaluate.figurines.prompts import held_out, states_a_held_out_pair
@@ -39,8 +40,8 @@ def _draws(people: dict[str, Person], edge: int = 128) -> Any:
     def draw_many(requests: Sequence[Request]) -> list[Any]:
         return [SimpleNamespace(image=Image.fromarray(portrait(people[request.prompt]))) for request in requests]
 
-    defaults = SimpleNamespace(width=edge, height=edge)
-    return SimpleNamespace(name="some/where/painter", draw_many=draw_many, model=SimpleNamespace(defaults=defaults))
+    model = SimpleNamespace(defaults=SimpleNamespace(width=edge, height=edge))
+    return SimpleNamespace(name="some/where/painter", draw_many=draw_many, model=model, folder=Path("some/where"))
 
 
 def _perfect() -> Any:
@@ -77,6 +78,99 @@ def test_a_model_that_draws_what_is_asked_keeps_every_promise(
     assert Image.open(tmp_path / "painter-sheet.png").width > 2 * 128
     assert "wholly right" in capsys.readouterr().out
     assert str(tmp_path) not in json.dumps([vars(entry) for entry in claims.values()])
+
+
+def _never(model: str, device: str | None) -> Any:
+    pytest.fail("the model was loaded before the request was looked at")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--width", "0"], "--width is a number from 1 to 64"),
+        (["--neighbours", "-1"], "--neighbours is a number from 1"),
+        (["--neighbours", "0"], "--neighbours is a number from 1"),
+        (["--card", "--prompts", "5"], "leave --prompts or --card out"),
+        (["--card", "--steps", "3", "--seed", "1"], "leave --steps, --seed or --card out"),
+        (["--sheet", "--prompts", "2"], "--sheet needs -o FILE"),
+        (["-o", "no/such/folder/painter.json"], "no such folder"),
+        (["-o", "."], "cannot be written"),
+        (["-o", "taken.json", "--curves"], "taken-curves.png: cannot be written"),
+        (["-o", "other.json"], "is not a list of claims"),
+    ],
+)
+def test_what_would_lose_a_trial_is_said_before_it(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(safelight.generate.pipe, "load", _never)
+    (tmp_path / "taken-curves.png").mkdir()
+    (tmp_path / "other.json").write_text("not claims")
+    assert main(["evaluate", "figurines", *words]) in (1, 2)
+    assert told in capsys.readouterr().err
+
+
+def test_a_model_without_a_card_is_refused_before_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = _perfect()
+    pipe.folder, pipe.draw_many = tmp_path, lambda requests: pytest.fail("it draws already")
+    monkeypatch.setattr(safelight.generate.pipe, "load", lambda model, device: pipe)
+    assert main(["evaluate", "figurines", "-m", "some/where/painter", "--card"]) == 1
+    assert "no card" in capsys.readouterr().err
+
+
+def _standard(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> Any:
+    """A checkout, a perfect model, and a standard trial of two prompts, so that it takes no time."""
+    (checkout / "evidence").mkdir(parents=True)
+    pipe = _perfect()
+    monkeypatch.setattr(safelight.generate.pipe, "load", lambda model, device: pipe)
+    monkeypatch.setattr(origin, "checkout", lambda: checkout)
+    monkeypatch.setattr(origin, "cores", lambda: 1)  # processes take longer to start than two pictures to read
+    inner = trial.trial
+    monkeypatch.setattr(trial, "trial", lambda pipe, count, *more: inner(pipe, 2 if count == 300 else count, *more))
+    return pipe
+
+
+def test_only_the_standard_trial_enters_the_checkouts_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _standard(monkeypatch, tmp_path)
+    place = tmp_path / "evidence/figurines.json"
+    for words in (["--prompts", "2"], ["--steps", "3"], ["--seed", "1"], ["-m", "other"], ["--sampler", "heun"]):
+        assert main(["evaluate", "figurines", *words]) == 0
+        assert not place.exists(), words
+    assert main(["evaluate", "figurines", "--sheet"]) == 0
+    assert {entry.command for entry in read(place)} == {"safelight evaluate figurines --sheet"}
+    assert (tmp_path / "evidence/figurines-sheet.png").is_file()
+
+
+def test_scores_are_kept_though_what_comes_after_them_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _standard(monkeypatch, tmp_path)
+
+    def fails(*words: Any) -> Any:
+        raise RequestError("it fails")
+
+    monkeypatch.setattr(curves, "curves", fails)
+    assert main(["evaluate", "figurines", "--curves"]) == 2
+    assert any(entry.claim == "painter: all stated attributes" for entry in read(tmp_path / "evidence/figurines.json"))
+
+
+def test_a_card_holds_the_scores_of_the_trial_and_not_those_of_the_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = _standard(monkeypatch, tmp_path)
+    pipe.folder = tmp_path
+    (tmp_path / "safelight.json").write_text(json.dumps({"card": {}}))
+    points = [curves.Point("steps", 3.0, trial.trial(pipe, 2, pictures.Settings(), _quiet).scores)]
+    monkeypatch.setattr(curves, "curves", lambda *words: points)
+    assert main(["evaluate", "figurines", "--curves", "--card"]) == 0
+    scores = json.loads((tmp_path / "safelight.json").read_text())["card"]["scores"]
+    assert "painter: all stated attributes" in scores
+    assert not [claim for claim in scores if "with steps" in claim]
+    assert any("with steps 3" in entry.claim for entry in read(tmp_path / "evidence/figurines.json"))
 
 
 def test_a_model_that_draws_other_people_is_found_out() -> None:
