@@ -14,7 +14,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print names, folders and cards."""
-    from safelight.generate.models import DEFAULT, notes, shipped
+    from safelight.generate.models import DEFAULT, shipped
+    from safelight.weights.notes import notes
 
     found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in shipped().items()}
     if args.json:

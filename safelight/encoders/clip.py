@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from safelight.errors import ConfigError, RequestError
 from safelight.nn.attention import attend, merge_heads, split_heads
-from safelight.nn.config import from_released, positive
+from safelight.nn.config import DEEPEST, from_released, positive
 from safelight.nn.mlp import ACTIVATIONS
 
 LEGACY_EOS = 2
@@ -68,14 +68,15 @@ class ClipTextConfig:
             ConfigError: it describes a network that this class is not; the message names the key.
         """
         kinds = raw.get("architectures") or ["CLIPTextModel"]
-        if kinds[0] not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
-            raise ConfigError(f"the configuration is of a {kinds[0]}; a CLIPTextModel is expected")
-        projection = kinds[0] == "CLIPTextModelWithProjection"
+        if kinds not in (["CLIPTextModel"], ["CLIPTextModelWithProjection"]):
+            raise ConfigError(f"the configuration is of {str(kinds)[:80]}; a CLIPTextModel is expected")
+        projection = kinds == ["CLIPTextModelWithProjection"]
         return from_released(cls, {**raw, "projection": projection}, fixed=FIXED, ignored=IGNORED)
 
     def __post_init__(self) -> None:
-        positive(self, "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        positive(self, "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")
         positive(self, "max_position_embeddings", "projection_dim")
+        positive(self, "num_hidden_layers", most=DEEPEST)
         if self.hidden_act not in ACTIVATIONS:
             raise ConfigError(f"hidden_act = {self.hidden_act!r} is not supported; known: {', '.join(ACTIVATIONS)}")
         if self.hidden_size % self.num_attention_heads:

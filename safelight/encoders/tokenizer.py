@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from safelight.errors import ConfigError, WeightsError
-from safelight.weights.folder import read_json
+from safelight.errors import ConfigError
+from safelight.weights.folder import read_json, read_text
 
 LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -122,6 +122,11 @@ class ClipTokenizer:
         row = [self.start, *kept, self.end]
         return TokenIds((*row, *[self.pad] * (self.length - len(row))), len(row), cut)
 
+    @property
+    def highest(self) -> int:
+        """The highest number that a row can hold."""
+        return max(self._pieces.get_vocab(with_added_tokens=True).values())
+
     def _number(self, token: str) -> int:
         number = self._pieces.token_to_id(token)
         if number is None:
@@ -159,10 +164,7 @@ def _pieces_of(whole: Mapping[str, Any]) -> tuple[dict[str, int], list[tuple[str
 def _pieces_in(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges of ``vocab.json`` and ``merges.txt``."""
     vocab = read_json(folder / "vocab.json")
-    try:
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{folder / 'merges.txt'}: cannot be read ({error}); is the model complete?") from error
+    lines = read_text(folder / "merges.txt").split("\n")
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     if any(len(pair) != 2 for pair in pairs):
         raise ConfigError(f"{folder / 'merges.txt'}: every line must hold two pieces")

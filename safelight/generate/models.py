@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safelight.errors import ConfigError, UnknownNameError, WeightsError
 from safelight.families.family import Family, Model
 from safelight.families.sd.wiring import SD
 from safelight.runtime.device import Place, folders
-from safelight.weights.folder import read_index, read_json
+from safelight.weights.folder import read_index
 
 DEFAULT = "figurines"
 FAMILIES: tuple[Family, ...] = (SD,)
-NOTES = "safelight.json"
 
 
 def shipped() -> dict[str, Path]:
@@ -54,9 +51,3 @@ def load_model(folder: Path, place: Place) -> Model:
             return model
     known = ", ".join(sorted(name for family in FAMILIES for name in family.pipelines))
     raise ConfigError(f"{folder}: a {index.pipeline} is not known; known are {known}")
-
-
-def notes(folder: Path) -> Mapping[str, Any]:
-    """What a model of ours says about itself in ``safelight.json``: card, camera, defaults; empty for other folders."""
-    place = folder / NOTES
-    return read_json(place) if place.is_file() else {}

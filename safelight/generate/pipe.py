@@ -32,6 +32,7 @@ from safelight.generate.request import Request
 from safelight.generate.settle import Settled, settle
 from safelight.runtime.device import Place, adopt, pick, wait
 from safelight.weights.hash import sha256
+from safelight.weights.notes import notes
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class Pipe:
             strength=request.strength,
             image=source(request.image),
             mask=source(request.mask),
-            camera=models.notes(self.folder).get("camera"),
+            camera=notes(self.folder).get("camera"),
         )
 
     @cached_property

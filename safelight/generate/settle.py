@@ -13,9 +13,9 @@ from safelight.core.path import Level
 from safelight.core.samplers.table import Bound, Sampler, split
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
-from safelight.generate.models import notes
 from safelight.generate.picture import to_mask
 from safelight.generate.request import Request
+from safelight.weights.notes import notes
 
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 """For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""

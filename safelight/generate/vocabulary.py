@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from safelight.generate.models import notes
+from safelight.weights.notes import notes
 
 PROMPTS = (
     "a person with green hair and a red hat",

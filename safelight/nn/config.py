@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import types
+import typing
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from safelight.errors import ConfigError
 
 Config = TypeVar("Config")
+LARGEST, DEEPEST, LEVELS = 2**20, 256, 16
+"""Far above every real network: the largest width or table, the most layers in a row, the most resolutions."""
 
 
 def from_released(
@@ -33,14 +38,20 @@ def from_released(
         ignored: keys that say nothing about the network; keys that begin with ``_`` always belong to them.
 
     Raises:
-        ConfigError: an unknown key, or a fixed key with another value; the message names both.
+        ConfigError: an unknown key, a value of another type than its field, or a fixed key with another value; the
+            message names both.
     """
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    kinds = typing.get_type_hints(cls)
     taken: dict[str, Any] = {}
     for key, value in raw.items():
         if key in fields:
-            if value is not None:
-                taken[key] = _frozen(value)
+            if value is None:
+                continue
+            taken[key] = _frozen(value)
+            if not _fits(taken[key], kinds[key]):
+                kind = getattr(kinds[key], "__name__", str(kinds[key]))
+                raise ConfigError(f"{cls.__name__}: {key} = {str(value)[:80]!r} is not of the type {kind}")
         elif key in fixed:
             if _frozen(value) not in fixed[key]:
                 known = " or ".join(repr(v) for v in fixed[key])
@@ -65,8 +76,8 @@ def per_level(name: str, value: Any, levels: int) -> tuple[Any, ...]:
     return value
 
 
-def positive(config: object, *names: str) -> None:
-    """Check that the named fields are positive whole numbers, or tuples of them, and nothing else.
+def positive(config: object, *names: str, most: int = LARGEST) -> None:
+    """Check that the named fields are whole numbers from 1 to ``most``, or up to LEVELS of them, and nothing else.
 
     Raises:
         ConfigError: the first field that is not.
@@ -74,8 +85,21 @@ def positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         entries = value if isinstance(value, tuple) else (value,)
-        if not entries or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in entries):
-            raise ConfigError(f"{type(config).__name__}: {name} = {value!r} must be positive whole numbers")
+        if not 1 <= len(entries) <= LEVELS or not all(_fits(v, int) and 1 <= v <= most for v in entries):
+            said = str(value)[:80]
+            raise ConfigError(f"{type(config).__name__}: {name} = {said} must be positive whole numbers up to {most}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of a file is of a field's type; whole numbers are floats too, true and false are no numbers."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, typing.get_args(kind)[0]) for each in value)
+    if kind in (int, float):
+        numbers = (int,) if kind is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind)
 
 
 def _frozen(value: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from safelight.errors import ConfigError
 from safelight.nn.attention import Attention
-from safelight.nn.config import from_released, per_level, positive
+from safelight.nn.config import DEEPEST, from_released, per_level, positive
 from safelight.nn.resnet import Downsample, ResnetBlock, Upsample
 from safelight.vae.latent import LatentSpec
 
@@ -60,8 +60,10 @@ class KLConfig:
         return from_released(cls, raw, fixed=FIXED)
 
     def __post_init__(self) -> None:
-        positive(self, "in_channels", "out_channels", "block_out_channels", "layers_per_block")
-        positive(self, "latent_channels", "norm_num_groups")
+        positive(self, "in_channels", "out_channels", "block_out_channels", "latent_channels", "norm_num_groups")
+        positive(self, "layers_per_block", most=DEEPEST)
+        if self.scaling_factor <= 0:
+            raise ConfigError(f"scaling_factor = {self.scaling_factor} must be above 0")
         for name, known in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
             kinds = getattr(self, name)
             if kinds is not None and set(per_level(name, kinds, len(self.block_out_channels))) != {known}:

@@ -15,8 +15,8 @@ from typing import Any
 from safelight.errors import ConfigError, WeightsError
 from safelight.weights.safetensors import PICKLES, pickle_error
 
-MAX_JSON = 64 * 2**20
-"""Bytes of the largest JSON file that is read; the largest real one, a tokenizer, has about 20 MB."""
+MAX_TEXT = 64 * 2**20
+"""Bytes of the largest text that is read; the largest real one, a tokenizer, has about 20 MB."""
 STEMS = ("diffusion_pytorch_model", "model")
 
 
@@ -67,18 +67,31 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         WeightsError: it is missing, unreadable, or larger than 64 MiB. ConfigError: it is not JSON, or not a table.
     """
-    path = Path(path)
+    text = read_text(path)
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise WeightsError(f"{path}: larger than {MAX_JSON} bytes; that is no configuration")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); is the model complete?") from error
+        raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid JSON ({error})") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: is not a table of settings")
     return raw
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a text file of a model.
+
+    Raises:
+        WeightsError: it is missing, unreadable, or larger than 64 MiB. ConfigError: it is not UTF-8.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_TEXT:
+            raise WeightsError(f"{path}: larger than {MAX_TEXT} bytes; that is no configuration")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); is the model complete?") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not text in UTF-8 ({error})") from error
 
 
 def weight_files(folder: str | os.PathLike[str]) -> list[Path]:

@@ -36,16 +36,19 @@ from tests.parity.networks import (
 
 SCHEDULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
 
+READS = {"vocab_size": 600, "eos_token_id": 599, "max_position_embeddings": 77}
+"""What an encoder needs to read the rows of the tokenizer below."""
+
 
 def references(xl: bool) -> dict[str, Any]:
-    plain = {**CLIP, "vocab_size": 600, "eos_token_id": 599}
+    plain = {**CLIP, **READS}
     parts: dict[str, Any] = {
         "unet": diffusers.UNet2DConditionModel(**{**SDXL, "cross_attention_dim": 64} if xl else SD1),
         "vae": diffusers.AutoencoderKL(**KL),
         "text_encoder": transformers.CLIPTextModel(transformers.CLIPTextConfig(**plain)),
     }
     if xl:
-        projected = transformers.CLIPTextConfig(**{**plain, "hidden_act": "gelu"})
+        projected = transformers.CLIPTextConfig(**{**plain, "hidden_act": "gelu", "projection_dim": 16})
         parts["text_encoder_2"] = transformers.CLIPTextModelWithProjection(projected)
     for seed, part in enumerate(parts.values()):
         randomise(part, seed)
@@ -169,7 +172,7 @@ def edit(path: Path, **change: Any) -> None:
 
 def test_parts_that_do_not_belong_together_are_refused(copy: Path) -> None:
     shutil.rmtree(copy / "text_encoder")
-    wide = transformers.CLIPTextConfig(**{**CLIP, "hidden_size": 64})
+    wide = transformers.CLIPTextConfig(**{**CLIP, **READS, "hidden_size": 64})
     transformers.CLIPTextModel(wide).save_pretrained(copy / "text_encoder")
     with pytest.raises(ConfigError, match="reads text of width 32, the text encoders write 64"):
         read_parts(read_index(copy))

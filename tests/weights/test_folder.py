@@ -57,7 +57,7 @@ def test_a_missing_folder_or_index_is_told(tmp_path: Path) -> None:
 
 def test_a_table_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="not valid JSON"):
+    with pytest.raises(ConfigError, match="not text in UTF-8"):
         read_json(tmp_path / "a.json")
     with (tmp_path / "b.json").open("wb") as file:
         file.truncate(2**30)

@@ -10,7 +10,7 @@ from typing import Any
 
 from safelight.errors import ConfigError, FileError
 from safelight.evaluate.evidence import Claim
-from safelight.families.notes import NOTES, notes
+from safelight.weights.notes import NOTES, notes
 from safelight.weights.save import write
 
 

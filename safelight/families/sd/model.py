@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from safelight.errors import ConfigError, RequestError
 from safelight.nn.attention import Attention
-from safelight.nn.config import from_released, per_level, positive
+from safelight.nn.config import DEEPEST, from_released, per_level, positive
 from safelight.nn.embed import StepEmbedding, sinusoid
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.resnet import Downsample, ResnetBlock, Upsample
@@ -97,8 +97,9 @@ class UNetConfig:
         return from_released(cls, raw, fixed=FIXED, ignored=IGNORED)
 
     def __post_init__(self) -> None:
-        positive(self, "in_channels", "out_channels", "block_out_channels", "layers_per_block", "norm_num_groups")
-        positive(self, "transformer_layers_per_block", "attention_head_dim", "cross_attention_dim")
+        positive(self, "in_channels", "out_channels", "block_out_channels", "norm_num_groups", "sample_size")
+        positive(self, "attention_head_dim", "cross_attention_dim")
+        positive(self, "layers_per_block", "transformer_layers_per_block", most=DEEPEST)
         n = len(self.block_out_channels)
         for name, cross, plain in (
             ("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D"),

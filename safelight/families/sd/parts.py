@@ -1,7 +1,7 @@
 """Everything in a released Stable Diffusion folder (1, 2, XL), loaded, and the parts checked against each other.
 
 A folder holds ``model_index.json`` and a folder per part: ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` and
-``scheduler``; XL has ``text_encoder_2`` and ``tokenizer_2`` too, and its refiner only those.
+``scheduler``; XL has ``text_encoder_2`` and ``tokenizer_2`` too. XL's refiner is refused: it is told a score of beauty.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from safelight.encoders.checkpoints import load_clip_text
-from safelight.encoders.clip import ClipText
+from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, WeightsError
 from safelight.families.sd.checkpoints import load_unet
-from safelight.families.sd.model import UNet
+from safelight.families.sd.model import UNet, UNetConfig
 from safelight.vae.checkpoints import load_kl
 from safelight.vae.kl import AutoencoderKL
 from safelight.weights.folder import Index, read_json, weight_files
@@ -71,8 +71,10 @@ def read_parts(index: Index) -> Parts:
     if unet.config.cross_attention_dim != width:
         asked = unet.config.cross_attention_dim
         raise ConfigError(f"{folder}: the U-Net reads text of width {asked}, the text encoders write {width}")
-    if unet.config.out_channels not in (vae.config.latent_channels, 2 * vae.config.latent_channels):
+    if unet.config.out_channels != vae.config.latent_channels:
         raise ConfigError(f"{folder}: the U-Net writes {unet.config.out_channels} channels, not the autoencoder's")
+    if unet.config.addition_embed_type:
+        _told(folder, unet.config, readers[-1].encoder.config)
     read = [folder / "model_index.json", scheduler]
     for part in ("unet", "vae", *names):
         read += [folder / part / "config.json", *weight_files(folder / part)]
@@ -83,7 +85,25 @@ def read_parts(index: Index) -> Parts:
 
 def _reader(folder: Path, encoder: str) -> Reader:
     tokenizer = ClipTokenizer.from_folder(folder / tokenizer_of(encoder))
-    return Reader(tokenizer, load_clip_text(folder / encoder))
+    reader = Reader(tokenizer, load_clip_text(folder / encoder))
+    config = reader.encoder.config
+    if tokenizer.highest >= config.vocab_size or tokenizer.length > config.max_position_embeddings:
+        raise ConfigError(
+            f"{folder / tokenizer_of(encoder)}: writes {tokenizer.length} numbers up to {tokenizer.highest}; the "
+            f"encoder reads {config.max_position_embeddings} below {config.vocab_size}"
+        )
+    return reader
+
+
+def _told(folder: Path, unet: UNetConfig, encoder: ClipTextConfig) -> None:
+    """Check that XL's U-Net is told what this program tells it: the pooled text and six sizes."""
+    pooled = encoder.projection_dim if encoder.projection else encoder.hidden_size
+    width, asked = pooled + 6 * (unet.addition_time_embed_dim or 0), unet.projection_class_embeddings_input_dim
+    if width != asked:
+        raise ConfigError(
+            f"{folder}: the U-Net is told {asked} numbers beside the text, pooled text and six sizes are {width}; "
+            "XL's refiner, which is told five and a score of beauty, is not supported"
+        )
 
 
 def tokenizer_of(encoder: str) -> str:

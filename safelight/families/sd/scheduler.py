@@ -77,7 +77,6 @@ _READ = frozenset(
         "beta_schedule",
         "beta_start",
         "clip_sample",
-        "clip_sample_range",
         "final_sigmas_type",
         "num_train_timesteps",
         "prediction_type",
@@ -94,9 +93,21 @@ _READ = frozenset(
         "use_karras_sigmas",
     }
 )
+_SWITCHES = frozenset(
+    {
+        "clip_sample",
+        "rescale_betas_zero_snr",
+        "set_alpha_to_one",
+        "use_exponential_sigmas",
+        "use_karras_sigmas",
+    }
+)
+_LONGEST = 100_000
+"""Rows of the longest training table; every real one has 1000."""
 # Keys that say how to do what is done differently here, or that matter only to a refused value above.
 _IRRELEVANT = frozenset(
     {
+        "clip_sample_range",
         "dynamic_thresholding_ratio",
         "euler_at_final",
         "flow_shift",
@@ -120,7 +131,6 @@ class Plan:
         spread: "karras", "exponential", or "" for the rows themselves.
         clocks: (sigma_min, sigma_max) of the spread where the file states them.
         final: the last level: clean, or the cleanest trained one.
-        clip: answers are cut to [-clip, clip] (see ``core.constrain.Clamp``); None in latent models.
     """
 
     path: VP
@@ -133,7 +143,6 @@ class Plan:
     spread: str = ""
     clocks: tuple[float | None, float | None] = (None, None)
     final: Level = CLEAN
-    clip: float | None = None
 
     def levels(self, n: int) -> list[Level]:
         """The n + 1 levels that the file asks for.
@@ -198,10 +207,12 @@ def read(config: Mapping[str, Any]) -> Plan:
         ConfigError: an unknown class or key, or a value that asks for something this program does not do.
     """
     name = config.get("_class_name")
-    if name not in _CLASSES:
+    if not isinstance(name, str) or name not in _CLASSES:
         raise ConfigError(f"scheduler_config.json names {name!r}; known are {', '.join(sorted(_CLASSES))}")
     rule = _CLASSES[name]
     for key, value in config.items():
+        if key in _SWITCHES and not isinstance(value, bool | None):
+            raise ConfigError(f"scheduler_config.json: {key} = {value!r} is neither true nor false")
         if key in _NEUTRAL:
             if value not in _NEUTRAL[key]:
                 raise ConfigError(f"scheduler_config.json: {key} = {value!r} is not supported")
@@ -209,7 +220,11 @@ def read(config: Mapping[str, Any]) -> Plan:
             raise ConfigError(f"scheduler_config.json: unknown key {key!r}")
     path = _path(config)
     sampler, options = _solver(name, rule, config)
-    clips = "clip_sample" if name in ("DDIMScheduler", "DDPMScheduler") else ""
+    if rule.grid == "rows" and name != "PNDMScheduler" and config.get("clip_sample", True) is not False:
+        # Absent means true to these two classes. It is for pixels; latents reach far beyond 1.
+        raise ConfigError(
+            "scheduler_config.json: clip_sample must be there and false; clipped latents are not supported"
+        )
     return Plan(
         path=path,
         prediction=_choose(config, "prediction_type", "epsilon", _PREDICTIONS),
@@ -217,22 +232,23 @@ def read(config: Mapping[str, Any]) -> Plan:
         options=options,
         grid=rule.grid,
         spacing=_choose(config, "timestep_spacing", rule.spacing, {w: w for w in ("leading", "linspace", "trailing")}),
-        offset=int(_number(config, "steps_offset", 0)),
+        offset=_whole(config, "steps_offset", 0, (0, path.steps - 1)),
         spread=_spread_named(name, config),
         clocks=(_optional(config, "sigma_min"), _optional(config, "sigma_max")),
         final=_final(rule, config, path),
-        clip=_number(config, "clip_sample_range", 1.0) if clips and config.get(clips, True) else None,
     )
 
 
 def _path(config: Mapping[str, Any]) -> VP:
-    steps = int(_number(config, "num_train_timesteps", 1000))
+    steps = _whole(config, "num_train_timesteps", 1000, (2, _LONGEST))
     start, end = _number(config, "beta_start", 1e-4), _number(config, "beta_end", 0.02)
     betas = config.get("trained_betas")
     kind = config.get("beta_schedule", "linear")
-    if steps < 2 or not 0.0 < start <= end < 1.0:
+    if not 0.0 < start <= end < 1.0:
         raise ConfigError(f"scheduler_config.json: no noise path has {steps} steps and betas from {start} to {end}")
     if betas is not None:
+        if not isinstance(betas, list) or len(betas) > _LONGEST:
+            raise ConfigError(f"scheduler_config.json: trained_betas is no list of up to {_LONGEST} variances")
         path = _trained(betas)
     elif kind == "linear":
         path = vp_linear(start, end, steps)
@@ -288,7 +304,7 @@ def _final(rule: _Class, config: Mapping[str, Any], path: VP) -> Level:
 
 def _choose(config: Mapping[str, Any], key: str, default: str, known: Mapping[str, str]) -> str:
     value = config.get(key, default)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ConfigError(f"scheduler_config.json: {key} = {value!r}; known are {', '.join(sorted(known))}")
     return known[value]
 
@@ -298,6 +314,15 @@ def _number(config: Mapping[str, Any], key: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ConfigError(f"scheduler_config.json: {key} = {value!r} is not a number")
     return value
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int, within: tuple[int, int]) -> int:
+    value = _number(config, key, default)
+    if value != int(value) or not within[0] <= value <= within[1]:
+        raise ConfigError(
+            f"scheduler_config.json: {key} = {value!r} is no whole number from {within[0]} to {within[1]}"
+        )
+    return int(value)
 
 
 def _optional(config: Mapping[str, Any], key: str) -> float | None:

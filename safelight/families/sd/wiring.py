@@ -19,7 +19,8 @@ from safelight.families.family import Defaults, Family, Model, Prompt, Words
 from safelight.families.sd import scheduler
 from safelight.families.sd.model import Added
 from safelight.families.sd.parts import Parts, Reader, read_parts
-from safelight.weights.folder import Index, read_json
+from safelight.weights.folder import Index
+from safelight.weights.notes import notes
 
 PIPELINES = frozenset({"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"})
 XL_PIPELINES = frozenset(name.replace("Diffusion", "DiffusionXL") for name in PIPELINES)
@@ -83,6 +84,8 @@ def load(index: Index) -> Model:
         raise ConfigError(f"{index.folder / 'scheduler'}: {error}") from error
     latent = replace(parts.vae.config.latent(), preview=preview(index.folder))
     channels, unet = latent.channels, parts.unet
+    if latent.preview and len(latent.preview) != channels + 1:
+        raise ConfigError(f"{index.folder}: the preview has {len(latent.preview)} rows, not {channels + 1}")
     if unet.config.in_channels not in (channels, 2 * channels + 1):
         raise ConfigError(
             f"{index.folder}: the U-Net reads {unet.config.in_channels} channels; known are {channels} (latents) and "
@@ -116,9 +119,7 @@ def load(index: Index) -> Model:
 
 def preview(folder: Path) -> tuple[tuple[float, float, float], ...]:
     """The linear look at latents that our own models bring in ``safelight.json``; empty for other folders."""
-    notes = folder / "safelight.json"
-    rows = read_json(notes).get("preview", ()) if notes.is_file() else ()
-    return tuple((float(r), float(g), float(b)) for r, g, b in rows)
+    return tuple((float(r), float(g), float(b)) for r, g, b in notes(folder).get("preview", ()))
 
 
 def is_xl(parts: Parts) -> bool:
