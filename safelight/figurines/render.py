@@ -5,10 +5,11 @@ Axis legend: H W pixels of the picture, n points, last axis red green blue or x 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,6 +21,10 @@ from safelight.figurines.person import Person
 from safelight.figurines.shapes import LABELS, Shape
 from safelight.figurines.trace import Seen, View, normals, trace
 
+PORTRAIT: Final[Mapping[str, Any]] = MappingProxyType(
+    {"azimuth": 0.0, "elevation": 6.0, "distance": 8.0, "fov": 24.0, "target": (0.0, 0.0, -0.04)}
+)
+"""The canonical camera of portraits, as `Camera.orbit` takes it: degrees, and lengths in the world."""
 BUFFERS: Final = ("rgb", "mask", "normals", "depth", "labels")
 SHADES: Final = (0.50, 1.0)
 """The least and the greatest factor that light gives a colour."""
@@ -56,12 +61,13 @@ class Render:
 
 def portrait_camera(size: int = 128) -> Camera:
     """The canonical camera of portraits: in front, 6 degrees up."""
-    return view_camera(0.0, 6.0, size)
+    return view_camera(PORTRAIT["azimuth"], PORTRAIT["elevation"], size)
 
 
 def view_camera(azimuth: float, elevation: float, size: int = 128) -> Camera:
     """The canonical camera moved around the figure, at the same distance and field of view; degrees."""
-    return Camera.orbit(azimuth, elevation, distance=8.0, fov=24.0, size=size, target=(0.0, 0.0, -0.04))
+    distance, fov, target = (PORTRAIT[name] for name in ("distance", "fov", "target"))
+    return Camera.orbit(azimuth, elevation, distance=distance, fov=fov, size=size, target=target)
 
 
 def portrait(person: Person, size: int = 128) -> np.ndarray:

@@ -7,7 +7,6 @@ A checkpoint is a folder ``step-00001234`` with ``state.safetensors`` (weights, 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from safelight.errors import CheckpointError, FileError
 from safelight.weights.folder import read_json
 from safelight.weights.hash import sha256
 from safelight.weights.load import read
-from safelight.weights.save import save
+from safelight.weights.save import flush_folder, save
 from safelight.weights.save import write as write_file
 
 STATE, MANIFEST = "state.safetensors", "manifest.json"
@@ -57,7 +56,7 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping
         if place.exists():  # a folder cannot be renamed onto another
             place.rename(replaced)
         aside.rename(place)
-        sync_folder(folder)
+        flush_folder(folder)
     except OSError as error:
         what = error.strerror or str(error)
         raise FileError(f"{place}: the checkpoint cannot be written ({what}); make room and resume") from error
@@ -66,15 +65,6 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping
     for old in [replaced, *found(folder)[:-keep]]:
         shutil.rmtree(old, ignore_errors=True)
     return place
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's list of names to disk, so that a rename in it survives a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def found(folder: Path) -> list[Path]:

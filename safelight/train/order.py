@@ -1,6 +1,9 @@
-"""Which rows a step sees: a function of (seed, step) alone, so that a resumed run goes on as if never stopped."""
+"""What a run draws: rows and noise of (seed, step) alone, so that a resumed run goes on as if never stopped."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -10,6 +13,17 @@ from safelight.core.noise import key
 def generator(seed: int, step: int, purpose: str) -> torch.Generator:
     """A CPU generator for one purpose (``"noise"``, ``"levels"``, ...) at one step."""
     return torch.Generator("cpu").manual_seed(key(seed, purpose, step))
+
+
+@contextmanager
+def first_weights(seed: int) -> Iterator[None]:
+    """While it is entered, modules that are built on the CPU get the first weights of ``seed``.
+
+    Modules know no other generator than the CPU's global one; it is given back as it was found.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
 
 
 def rows(seed: int, step: int, batch: int, count: int) -> list[int]:

@@ -71,7 +71,7 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview], *, 
             _link(temporary, path)
         else:
             temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except FileExistsError:
         raise ExistsError(f"{path}: exists; it was not overwritten") from None
     except OSError as error:
@@ -97,7 +97,7 @@ def _bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the renaming itself last; not every system can, and then the file is merely less safe against power cuts."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -13,6 +13,7 @@ from torch import nn
 from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.vae.kl import AutoencoderKL, KLConfig
+from safelight.weights.load import Unfilled
 
 CROSS_DOWN, DOWN, CROSS_UP, UP = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"
 SD2 = {
@@ -92,9 +93,9 @@ def test_full_size_networks_have_the_released_counts(
     build: Callable[[dict[str, Any]], nn.Module], raw: dict[str, Any], parameters: int, tensors: int
 ) -> None:
     start = time.process_time()
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():  # as they are loaded: filling an embedding would import torch's compiler
         network = build(raw)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 2, "nothing is computed, whatever the size"
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert len(network.state_dict()) == tensors
     assert all(t.is_meta for t in network.state_dict().values())

@@ -116,3 +116,20 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FileError, match="cannot be written"):
         _write(tmp_path / "file" / "checkpoints", 1)
+
+
+def test_a_system_that_cannot_flush_folders_still_gets_its_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = os.open
+
+    def refuses_folders(path: str | Path, *words: int) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return inner(path, *words)
+
+    monkeypatch.setattr(os, "open", refuses_folders)
+    _write(tmp_path / "checkpoints", 1)
+    monkeypatch.undo()
+    newest = checkpoint.latest(tmp_path / "checkpoints")
+    assert newest is not None and newest.step == 1

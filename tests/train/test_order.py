@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from safelight.train.order import generator, rows
+from safelight.train.order import first_weights, generator, rows
 
 ROWS = [45, 96, 82, 3, 95, 80, 5, 32]
 NOISE = [0.661425, -0.077221, 0.711896]
@@ -37,3 +37,15 @@ def test_the_order_is_the_same_in_every_process_and_on_every_day() -> None:
 def test_purposes_do_not_share_their_noise() -> None:
     drawn = {tuple(torch.rand(2, generator=generator(0, step, p)).tolist()) for step in (0, 1) for p in ("a", "b")}
     assert len(drawn) == 4
+
+
+def test_first_weights_are_those_of_their_seed_and_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(7)
+    wanted = torch.nn.Linear(5, 3).weight
+    torch.manual_seed(123)
+    after = torch.rand(4)
+    torch.manual_seed(123)
+    with first_weights(7):
+        built = torch.nn.Linear(5, 3).weight
+    assert torch.equal(built, wanted)
+    assert torch.equal(torch.rand(4), after)

@@ -24,7 +24,7 @@ from safelight.train.loop import Task, Trainer
 from safelight.weights.load import read
 from safelight.weights.save import save
 from tests.train.killed import kill_while_training
-from tests.train.tiny import FITS, FOREVER, average, tiny
+from tests.train.tiny import FITS, FOREVER, average, kind_of_process, tiny
 
 Copied = Callable[..., Path]
 NEVER = Clock(None)
@@ -174,6 +174,27 @@ def test_rendering_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.
     one, other = (portraits.load(tmp_path / name).pictures for name in "ab")
     assert np.array_equal(one, other), "any number of workers draws the same"
     assert len({picture.tobytes() for picture in one}) == 8
+
+
+def test_workers_are_started_afresh() -> None:
+    with portraits.started(2) as pool:
+        assert pool.submit(kind_of_process).result() == "SpawnProcess"
+
+
+def test_building_the_tasks_leaves_the_global_generator_alone(finished: Path) -> None:
+    data, tokenizer = portraits.load(finished / "data"), load_tokenizer(finished)
+    plan, latents = tiny(), cached_latents(finished, tiny())
+    text = load_text(finished, plan, tokenizer)
+    before = torch.get_rng_state()
+    made = [
+        Squeezing(plan.vae, data, 4, 3).module,
+        Reading(plan.words, tokenizer, tokenizer.end + 1, 4, 3).module,
+        Denoising(plan.unet, Examples(latents, data.people()), text, tokenizer, plan.path, 4, 3).module,
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(3)
+    again = type(made[0])(plan.vae.config(32))
+    assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), again.parameters(), strict=True))
 
 
 def test_portraits_of_other_people_are_neither_mixed_nor_overwritten(finished: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from multiprocessing import current_process
 from pathlib import Path
 
 from safelight.train.figurines import plan, stages
@@ -41,6 +42,11 @@ def finish(run: Path, small: Plan) -> None:
 def average(run: Path, part: str) -> str:
     """The hash of a network's averaged weights."""
     return sha256(run / part / "average.safetensors")
+
+
+def kind_of_process() -> str:
+    """How the process that this runs in was started."""
+    return type(current_process()).__name__
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from safelight.errors import ConfigError
 from safelight.train.figurines.portraits import Portraits, to_tensor
-from safelight.train.order import generator, rows
+from safelight.train.order import first_weights, generator, rows
 from safelight.vae.kl import AutoencoderKL, KLConfig
 
 
@@ -81,9 +81,9 @@ class Squeezing:
     """
 
     def __init__(self, vae: Vae, portraits: Portraits, batch: int, seed: int, device: str = "cpu") -> None:
-        torch.manual_seed(seed)
         size = portraits.pictures.shape[1]
-        self.module = AutoencoderKL(vae.config(size)).to(device)
+        with first_weights(seed):
+            self.module = AutoencoderKL(vae.config(size)).to(device)
         if vae.decoder_only:
             for part in filter(None, (self.module.encoder, self.module.quant_conv)):
                 part.requires_grad_(False)

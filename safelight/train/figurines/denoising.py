@@ -22,7 +22,7 @@ from safelight.families.sd.model import UNet, UNetConfig
 from safelight.figurines.person import Person
 from safelight.train.figurines.words import captions, token_rows
 from safelight.train.objective import Objective, draw_shares, error
-from safelight.train.order import generator, rows
+from safelight.train.order import first_weights, generator, rows
 
 PREDICTIONS = {"v": "v_prediction", "eps": "epsilon", "x0": "sample"}
 """What a network may predict, and the word of a released ``scheduler_config.json`` for it."""
@@ -110,10 +110,10 @@ class Denoising:
         batch: int,
         seed: int,
     ) -> None:
-        torch.manual_seed(seed)
         device = examples.latents.device
         shape = examples.latents.shape
-        self.module = UNet(drawing.config(shape[1], shape[2], text.config.hidden_size)).to(device)
+        with first_weights(seed):
+            self.module = UNet(drawing.config(shape[1], shape[2], text.config.hidden_size)).to(device)
         self.drawing, self.examples, self.batch, self.seed = drawing, examples, batch, seed
         self.text, self.tokenizer = text.to(device).requires_grad_(False), tokenizer
         self.objective = drawing.objective()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from safelight import __version__
 from safelight.errors import FileError
+from safelight.figurines.render import PORTRAIT
 from safelight.train.figurines import portraits
 from safelight.train.figurines.autoencoder import preview_matrix
 from safelight.train.figurines.denoising import PREDICTIONS
@@ -29,8 +30,11 @@ PARTS = {
     "vae": ["diffusers", "AutoencoderKL"],
 }
 ABSENT = ("feature_extractor", "image_encoder", "safety_checker")
-CAMERA = {"azimuth": 0.0, "elevation": 6.0, "distance": 8.0, "fov": 24.0, "target_z": -0.04}
-"""`safelight.figurines.render.portrait_camera` in words that a recipe can hold: degrees, and lengths in the world."""
+CAMERA = {
+    **{name: PORTRAIT[name] for name in ("azimuth", "elevation", "distance", "fov")},
+    "target_z": PORTRAIT["target"][2],
+}
+"""`safelight.figurines.render.PORTRAIT` in numbers that a recipe can hold: degrees, and lengths in the world."""
 
 
 def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path:

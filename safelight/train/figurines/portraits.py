@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ def render_all(folder: Path, count: int, size: int, seed: int, workers: int) -> 
         yield finished
     parts = [codes[i : i + CHUNK] for i in range(finished, count, CHUNK)]
     sizes = [size] * len(parts)
-    pool = ProcessPoolExecutor(workers, initializer=unstopped) if workers > 1 else None
+    pool = started(workers) if workers > 1 else None
     try:
         for drawn in (pool.map if pool else map)(render_some, parts, sizes):
             pictures[finished : finished + len(drawn)] = drawn
@@ -66,6 +67,14 @@ def render_all(folder: Path, count: int, size: int, seed: int, workers: int) -> 
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
+
+
+def started(workers: int) -> ProcessPoolExecutor:
+    """Processes to share the work between.
+
+    They are started afresh: copies of a process that computed with several threads may never wake.
+    """
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=unstopped)
 
 
 def unstopped() -> None:

@@ -24,6 +24,7 @@ from safelight.errors import ConfigError
 from safelight.figurines.attributes import ATTRIBUTES
 from safelight.figurines.captions import caption, words
 from safelight.figurines.person import Person, random_people
+from safelight.train.order import first_weights
 
 NAMES = tuple(ATTRIBUTES)
 UNSAID = 0
@@ -104,8 +105,8 @@ class Reading:
     def __init__(
         self, words: Words, tokenizer: ClipTokenizer, vocabulary: int, batch: int, seed: int, device: str = "cpu"
     ) -> None:
-        torch.manual_seed(seed)
-        self.module = Reader(words.config(vocabulary)).to(device)
+        with first_weights(seed):
+            self.module = Reader(words.config(vocabulary)).to(device)
         self.words, self.tokenizer, self.batch, self.seed = words, tokenizer, batch, seed
         self.device = torch.device(device)
 
