@@ -9,15 +9,14 @@ from typing import Any
 
 from safelight import __version__
 
-# The first six are needed; the others only for what their names say.
+# The first five are needed; the others only for what their names say.
 LIBRARIES = {
-    "torch": "", "numpy": "", "pillow": "", "safetensors": "", "tokenizers": "", "rich": "",
-    "huggingface_hub": "models from the hub", "diffusers": "bench and its references",
-    "transformers": "bench and its references",
+    "torch": "", "numpy": "", "pillow": "", "tokenizers": "", "rich": "",
+    "diffusers": "bench and its references", "transformers": "bench and its references",
 }  # fmt: skip
 VARIABLES = (
     "SAFELIGHT_DEVICE", "SAFELIGHT_DTYPE", "SAFELIGHT_THREADS", "SAFELIGHT_CACHE", "HF_HOME", "HF_HUB_CACHE",
-    "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+    "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
 )  # fmt: skip
 
 

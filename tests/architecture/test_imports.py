@@ -40,16 +40,14 @@ LIBRARIES = {
               "generate", "train", "evaluate", "server", "figurines"},
     "numpy": {"weights", "runtime", "figurines", "multiview", "generate", "train", "evaluate", "server"},
     "PIL": {"figurines", "multiview", "generate", "train", "evaluate", "server", "cli"},
-    "safetensors": {"weights"},
     "tokenizers": {"encoders", "lm", "train"},
     "rich": {"cli"},
-    "huggingface_hub": {"weights"},
     "fastapi": {"server"}, "uvicorn": {"server"}, "pydantic": {"server"}, "starlette": {"server"},
 }  # fmt: skip
 REFERENCES = {"diffusers", "transformers", "k_diffusion", "peft", "gguf", "scipy", "accelerate"}
 REFERENCES_ARE_MEASURED_IN = {"safelight.evaluate.bench", "safelight.evaluate.verify"}
 # Libraries of the extras and slow ones: inside the function that needs them.
-LATE = {"rich", "huggingface_hub"}
+LATE = {"rich"}
 
 PACKAGE = [source for source in sources("safelight") if source.path.count("/")]
 
