@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from safelight.errors import RequestError, UnknownNameError
+from safelight.weights.folder import typed
 
 MOST_ON_A_SHEET = 1000
 
@@ -68,7 +68,7 @@ def _dataset(args: argparse.Namespace) -> int:
     views = tuple(_view(text) for text in args.view or ["0,6"])
     layers = tuple(layer for layer in LAYERS if layer not in args.without)
     order = Order(args.count, args.seed, args.split, args.size, views, layers)
-    folder = Path(args.folder).expanduser()
+    folder = typed(args.folder)
     with Bar("drawing", order.count, every=30) as bar:
         for done in write(folder, order):
             bar.move(done)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from safelight.cli.output import free, numbered, png, put, reachable
 from safelight.errors import FileError, RequestError
+from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +33,7 @@ class Frames:
     """
 
     def __init__(self, place: str, stems: Sequence[str], totals: Sequence[int], force: bool) -> None:
-        path, self.force = Path(place).expanduser(), force
+        path, self.force = typed(place), force
         self.strips: dict[int, list[Image]] = {}
         self.gifs: list[Path] = []
         self.steps: list[list[Path]] = []

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safelight.cli import output
@@ -17,6 +16,7 @@ from safelight.cli.bar import Bar
 from safelight.cli.frames import Frames
 from safelight.cli.output import Output
 from safelight.errors import FileError, RequestError
+from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
     from safelight.generate.pipe import Drawn, Pipe, Shown
@@ -211,7 +211,7 @@ def _prompts(prompt: str | None, file: str | None) -> list[str]:
     if file is None:
         return [prompt or ""]
     try:
-        text = sys.stdin.buffer.read() if file == output.STDOUT else Path(file).expanduser().read_bytes()
+        text = sys.stdin.buffer.read() if file == output.STDOUT else typed(file).read_bytes()
         lines = [line.strip() for line in text.decode("utf-8").splitlines()]
     except OSError as error:
         raise FileError(f"{file}: cannot be read ({error.strerror or error}); name a file of prompts") from None

@@ -18,10 +18,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the recipe, or the settings that another program wrote."""
-    from safelight.generate.file import open_picture
+    from safelight.generate.file import RECIPES, open_picture
     from safelight.generate.recipe import KEY, TEXT, recipe_in
 
-    picture = open_picture(args.file)
+    picture = open_picture(args.file, RECIPES)
     other = picture.info.get(TEXT)
     if KEY not in picture.info and isinstance(other, str):
         print(json.dumps({TEXT: other}, ensure_ascii=False) if args.json else other)

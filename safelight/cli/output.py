@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safelight.errors import ExistsError, FileError, RequestError
+from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,7 +62,7 @@ def plan(out: str | None, seed: int, count: int, force: bool) -> Output:
         if sys.stdout.isatty():
             raise RequestError("standard output is a terminal, which shows no pictures; redirect it or name a file")
         return Output(())
-    folder = Path("." if out is None else out).expanduser()
+    folder = typed("." if out is None else out)
     if out is None or out.endswith("/") or (taken([folder]) and folder.is_dir()):
         reachable(folder)
         stems = (f"safelight-{seed}" + (f"-v{version}" if version > 1 else "") for version in range(1, 1_000_000))

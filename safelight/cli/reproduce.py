@@ -8,18 +8,18 @@ import argparse
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``reproduce``."""
     parser.add_argument("file", metavar="FILE.png", help="a picture that safelight drew")
-    parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default the one in the recipe")
-    parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, if it is not where it was")
-    parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, if it is not where it was")
+    parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default one that came with safelight")
+    parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, where there was one")
+    parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw and compare; 1 if a bit differs."""
     from safelight.cli.bar import Bar
-    from safelight.generate.file import open_picture
+    from safelight.generate.file import RECIPES, open_picture
     from safelight.generate.recipe import recipe_in
 
-    picture = open_picture(args.file)
+    picture = open_picture(args.file, RECIPES)
     recipe = recipe_in(picture)
     image, mask = (None if file is None else open_picture(file) for file in (args.image, args.mask))
     from safelight.generate.reproduce import compare, differing, load_for, request_of

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from safelight.cli.bar import LINE_EVERY, Bar
 from safelight.errors import FileError, RequestError
+from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
     from safelight.train.figurines.plan import Plan
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from safelight.train.figurines.stages import Clock
 
     plan = plans.read(Path(args.config) if args.config else None, args.set)
-    course = Course(Path(args.run).expanduser(), plan, Clock(args.minutes), str(pick(args.device).device))
-    start = None if args.start is None else Path(args.start).expanduser()
+    course = Course(typed(args.run), plan, Clock(args.minutes), str(pick(args.device).device))
+    start = None if args.start is None else typed(args.start)
     if start is not None and not start.exists():
         raise FileError(f"{start}: no such file or folder; --from takes a model's folder or a file of weights")
     with interruptions(course.clock) as interrupted:

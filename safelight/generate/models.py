@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from safelight.errors import ConfigError, UnknownNameError, WeightsError
 from safelight.families.family import Family, Model
 from safelight.families.sd.wiring import SD
 from safelight.runtime.device import Place, folders
-from safelight.weights.folder import read_index
+from safelight.weights.folder import read_index, typed
 
 DEFAULT = "figurines"
 FAMILIES: tuple[Family, ...] = (SD,)
@@ -23,12 +25,12 @@ def locate(name: str) -> Path:
     """The folder of a model given by name or path.
 
     Raises:
-        UnknownNameError: it is neither. WeightsError: it is a file.
+        UnknownNameError: it is neither. WeightsError: it is a file. FileError: it cannot be a path.
     """
     known = shipped()
     if name in known:
         return known[name]
-    place = Path(name).expanduser()
+    place = typed(name)
     if place.is_dir():
         return place
     if place.exists():
@@ -48,6 +50,8 @@ def load_model(folder: Path, place: Place) -> Model:
             model = family.load(index)
             for module in (model.network, *model.encoders, model.vae):
                 module.to(place.device, place.dtype).requires_grad_(False)
+            if place.dtype == torch.float16 and model.vae.config.force_upcast:  # it says that it overflows there
+                model.vae.float()
             return model
     known = ", ".join(sorted(name for family in FAMILIES for name in family.pipelines))
     raise ConfigError(f"{folder}: a {index.pipeline} is not known; known are {known}")

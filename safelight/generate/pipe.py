@@ -90,6 +90,7 @@ class Shown:
 
     def decode(self) -> Image:
         """A full look, through the autoencoder."""
+        adopt(self.pipe.place)
         return to_picture(task.decode(self.pipe.model, self.latents))
 
 
@@ -98,7 +99,7 @@ class Pipe:
     """A loaded model, ready to draw. Nothing in it changes, so several threads may draw from it at once.
 
     Attributes:
-        name: of the model, as it was asked for. folder: where it lies.
+        name: of the model, or of its folder. folder: where it lies.
         model: its parts. place: device, number format and threads.
     """
 
@@ -139,7 +140,6 @@ class Pipe:
         return settle(self.model, _request(request))
 
     def _watch(self, settled: Sequence[Settled], together: int) -> Iterator[Shown]:
-        adopt(self.place)
         first, scenes = 0, Scenes(self.model)
         while first < len(settled):
             end = first + 1
@@ -152,6 +152,7 @@ class Pipe:
 
     def _group(self, settled: Sequence[Settled], scenes: Scenes) -> Iterator[Shown]:
         """Draw these at the same time."""
+        adopt(self.place)
         seconds = [{"encode": 0.0, "denoise": 0.0, "decode": 0.0} for _ in settled]
         shared = []
         for each, spent in zip(settled, seconds):
@@ -162,6 +163,7 @@ class Pipe:
         steps = sample_many(task.evaluator(self.model), jobs)
         live = set(range(len(jobs)))
         while live:
+            adopt(self.place)  # at every resumption: another pipe of this thread may have drawn in between
             begun = time.perf_counter()
             place, step = next(steps)
             if step.index == step.total:
@@ -177,9 +179,10 @@ class Pipe:
 
     def _drawn(self, settled: Settled, scene: task.Scene, x: Tensor, seconds: dict[str, float]) -> Drawn:
         begun = time.perf_counter()
-        if not x.isfinite().all():
+        colours = task.decode(self.model, x)
+        if not x.isfinite().all() or not colours.isfinite().all():
             raise PredictionError("the picture became infinite or not a number; try --dtype float32 or less guidance")
-        picture = to_picture(task.finish(settled, task.decode(self.model, x)))
+        picture = to_picture(task.finish(settled, colours))
         seconds["decode"] = time.perf_counter() - begun
         return Drawn(picture, self.recipe(settled), x, scene.cut, seconds)
 
@@ -237,11 +240,11 @@ def _request(request: Request | str) -> Request:
 
 
 def source(picture: Image | None) -> dict[str, str] | None:
-    """What a recipe says of a picture that came in: the hash of its pixels, and its file where it has one."""
+    """What a recipe says of a picture that came in: the hash of its pixels, and its file's name, never its folder."""
     if picture is None:
         return None
     digest = hashlib.sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes()).hexdigest()
-    return {"sha256": digest, "file": str(getattr(picture, "filename", ""))}
+    return {"sha256": digest, "file": Path(str(getattr(picture, "filename", ""))).name}
 
 
 def load(
@@ -258,4 +261,5 @@ def load(
     """
     place = pick(device, dtype, threads)
     folder = models.locate(model)
-    return Pipe(model, folder, models.load_model(folder, place), place)
+    name = model if model in models.shipped() else folder.resolve().name  # where it lies is nobody's business
+    return Pipe(name, folder, models.load_model(folder, place), place)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
 from safelight.errors import ImageError, UnknownNameError
-from safelight.generate.file import open_picture
 from safelight.generate.models import shipped
 from safelight.generate.pipe import Drawn, Pipe, load, source
 from safelight.generate.recipe import Recipe
@@ -66,7 +64,8 @@ def load_for(recipe: Recipe, model: str | None = None) -> Pipe:
     """Load the model that a picture was drawn with: same number format, same threads, same device if it is here.
 
     Args:
-        model: name or folder; None for the one that the recipe names.
+        model: name or folder; None for the one that the recipe names, if it came with safelight: what a file names is
+            never opened.
 
     Raises:
         UnknownNameError: the recipe's model is not here; says to name its folder.
@@ -75,24 +74,22 @@ def load_for(recipe: Recipe, model: str | None = None) -> Pipe:
 
     here = {device.type for device in devices()}
     device = recipe.device if recipe.device in here else None
-    name = model or str(recipe.model.get("name", ""))
-    try:
-        return load(name, device, recipe.dtype, recipe.threads)
-    except UnknownNameError as error:
-        if model is not None or error.name != name:
-            raise
-        known = [*shipped(), "its folder, with --model"]
-        raise UnknownNameError("model, though the picture was drawn with it", name, known) from None
+    if model is None:
+        model = str(recipe.model.get("name", ""))
+        if model not in shipped():
+            known = [*shipped(), "its folder, with --model"]
+            raise UnknownNameError("model, though the picture was drawn with it", model, known)
+    return load(model, device, recipe.dtype, recipe.threads)
 
 
 def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = None) -> Request:
     """What has to be asked for to get the picture of a recipe.
 
     Args:
-        image, mask: what the picture was drawn over; where they are None, the files that the recipe names are read.
+        image, mask: what the picture was drawn over, where it was.
 
     Raises:
-        ImageError: such a file is gone or holds other pixels; says to give it.
+        ImageError: one of them is missing, not wanted, or holds other pixels.
     """
     return Request(
         prompt=recipe.prompt,
@@ -119,12 +116,11 @@ def _recorded(kind: str, record: Mapping[str, str] | None, given: Image | None) 
             raise ImageError(f"the picture was drawn without --{kind}; leave it out")
         return None
     file = record.get("file", "")
-    if given is None and (not file or not Path(file).is_file()):
-        raise ImageError(f"the picture was drawn from {file or 'a picture'}, which is not here; give it with --{kind}")
-    picture = open_picture(file) if given is None else given
-    if (source(picture) or {}).get("sha256") != record.get("sha256"):
+    if given is None:
+        raise ImageError(f"the picture was drawn with the {kind} {file or 'of no name'}; give it with --{kind}")
+    if (source(given) or {}).get("sha256") != record.get("sha256"):
         raise ImageError(f"the {kind} given holds other pixels than {file or 'the one'} had then")
-    return picture
+    return given
 
 
 def differing(then: Recipe, now: Recipe) -> Iterator[str]:

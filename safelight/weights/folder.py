@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import ConfigError, WeightsError
+from safelight.errors import ConfigError, FileError, WeightsError
 from safelight.weights.safetensors import PICKLES, pickle_error
 
 MAX_TEXT = 64 * 2**20
@@ -75,6 +75,21 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: is not a table of settings")
     return raw
+
+
+def typed(text: str) -> Path:
+    """A path as a person types it, with ``~`` for a home.
+
+    Raises:
+        FileError: it cannot be one: too long, or the home of nobody.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise FileError(f"{text[:80]}: cannot be a file's name ({why}); choose another") from None
+    return path
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from safelight.cli import models
+from safelight.cli.main import main
 from safelight.errors import FileError
 from safelight.weights.load import read
 from safelight.weights.save import save
@@ -113,6 +117,26 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_drawing(shell: Shell
 
 def test_a_name_that_is_too_long_is_found_before_drawing(shell: Shell) -> None:
     assert "cannot be a file's name" in wrong(shell.generate("-o", "x" * 300 + ".png"), 1)
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser", "x" * 300])
+def test_a_path_that_cannot_be_is_one_line(name: str, shell: Shell) -> None:
+    for words in (
+        ["generate", PROMPT, "-m", name],
+        ["generate", PROMPT, "-m", str(tiny()), "-o", name],
+        ["generate", PROMPT, "-m", str(tiny()), "--every-step", name],
+        ["generate", "--prompt-file", name],
+        ["figurines", "dataset", name, "--count", "1"],
+    ):
+        assert "cannot be a file's name" in wrong(shell.run(*words), 1), words
+
+
+def test_a_terminal_that_lacks_a_letter_is_told_in_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", said)
+    monkeypatch.setattr(models, "run", lambda args: print("a hüt"))
+    main(["models"])
+    assert said.buffer.getvalue() == b"a h\\xfct\n"  # type: ignore[attr-defined]
 
 
 def test_a_file_where_a_folder_should_be_is_found_before_drawing(shell: Shell) -> None:

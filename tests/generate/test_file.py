@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from safelight.errors import ImageError
-from safelight.generate.file import MAX_PIXELS, open_picture
+from safelight.generate.file import MAX_PIXELS, RECIPES, open_picture
 from safelight.generate.picture import to_mask, to_picture, to_tensor
 from tests.generate.scenes import picture
 
@@ -56,6 +56,18 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be read"):
         open_picture(tmp_path)
     assert MAX_PIXELS == 8192**2
+
+
+def test_formats_that_start_other_programs_are_not_decoded(tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    for data in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", saved(picture(8), "PPM")):
+        file.write_bytes(data)
+        with pytest.raises(ImageError, match="is no picture that can be read; use PNG, JPEG"):
+            open_picture(file)
+    file.write_bytes(saved(picture(8), "TIFF"))
+    assert open_picture(file).size == (8, 8)
+    with pytest.raises(ImageError, match=r"use PNG$"):
+        open_picture(file, RECIPES)
 
 
 @settings(max_examples=60, deadline=None)

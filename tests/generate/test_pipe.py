@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ import safelight
 from safelight.core.noise import start_noise
 from safelight.errors import ImageError, PredictionError, RequestError, UnknownNameError
 from safelight.generate import image as task
-from safelight.generate.pipe import Pipe
+from safelight.generate.pipe import Pipe, load
 from safelight.generate.recipe import recipe_in
 from safelight.generate.request import Request
 from tests.generate.scenes import PROMPT, mask, picture, pipe
@@ -151,3 +154,38 @@ def test_half_precision_draws_and_says_so() -> None:
 def test_masks_without_white_are_refused() -> None:
     with pytest.raises(ImageError, match="no white"):
         pipe().draw(Request(PROMPT, image=picture(), mask=Image.new("L", (EDGE, EDGE))))
+
+
+def test_pixels_that_are_no_numbers_are_an_error_and_not_a_black_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = task.decode
+    monkeypatch.setattr(task, "decode", lambda model, x: right(model, x) * float("nan"))
+    with pytest.raises(PredictionError, match="not a number; try --dtype float32"):
+        pipe().draw(PROMPT)
+
+
+@pytest.mark.parametrize(("says", "dtype"), [(True, torch.float32), (False, torch.float16)])
+def test_an_autoencoder_that_overflows_in_float16_stays_in_float32(
+    says: bool, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tiny(), tmp_path / "model"))
+    config = json.loads((model / "vae/config.json").read_text("utf-8"))
+    (model / "vae/config.json").write_text(json.dumps({**config, "force_upcast": says}))
+    own = load(str(model), device="cpu", dtype="float16", threads=1)
+    assert next(own.model.vae.parameters()).dtype == dtype
+    assert next(own.model.network.parameters()).dtype == torch.float16
+    drawn = own.draw(Request(PROMPT, image=picture(), strength=0.5))
+    assert drawn[0].image.size == (EDGE, EDGE)
+
+
+def test_pipes_that_take_turns_draw_each_with_its_own_threads() -> None:
+    before, used = torch.get_num_threads(), []
+    try:
+        pipes = [replace(pipe(), place=replace(pipe().place, threads=threads)) for threads in (1, 2)]
+        turns = [each(Request(PROMPT, steps=3)) for each in pipes]
+        for _ in range(3):
+            for turn in turns:
+                next(turn)
+                used.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 2] * 3

@@ -12,11 +12,14 @@ import pytest
 from PIL import Image
 
 from safelight.errors import ImageError, UnknownNameError
+from safelight.generate import models, reproduce
 from safelight.generate.file import open_picture
 from safelight.generate.recipe import Recipe, recipe_in
 from safelight.generate.reproduce import compare, differing, load_for, request_of
 from safelight.generate.request import Request
 from tests.generate.scenes import PROMPT, mask, picture, pipe, requests
+
+FOLDER = str(pipe().folder)
 
 
 @pytest.mark.parametrize("place", range(len(requests())))
@@ -24,21 +27,18 @@ def test_every_kind_of_request_is_drawn_again_from_its_recipe(place: int) -> Non
     asked = requests()[place]
     (drawn,) = pipe().draw(asked)
     recipe = Recipe.from_json(drawn.recipe.json())
-    (again,) = load_for(recipe).draw(request_of(recipe, asked.image, asked.mask))
+    (again,) = load_for(recipe, FOLDER).draw(request_of(recipe, asked.image, asked.mask))
     assert compare(drawn.image, again.image).equal
     assert list(differing(recipe, again.recipe)) == []
 
 
-def test_images_are_found_where_they_were_and_known_by_their_pixels(tmp_path: Path) -> None:
+def test_images_are_given_and_known_by_their_pixels(tmp_path: Path) -> None:
     file = tmp_path / "start.png"
     picture().save(file)
     (drawn,) = pipe().draw(Request(PROMPT, image=open_picture(file), strength=0.5))
-    assert request_of(drawn.recipe).image is not None
-    picture(seed=1).save(file)
-    with pytest.raises(ImageError, match=r"image given holds other pixels than .*start\.png"):
-        request_of(drawn.recipe)
-    file.unlink()
-    with pytest.raises(ImageError, match=r"start\.png, which is not here; give it with --image"):
+    with pytest.raises(ImageError, match=r"image given holds other pixels than start\.png"):
+        request_of(drawn.recipe, picture(seed=1))
+    with pytest.raises(ImageError, match=r"drawn with the image start\.png; give it with --image"):
         request_of(drawn.recipe)
     assert request_of(drawn.recipe, picture()).image is not None
     with pytest.raises(ImageError, match="drawn without --mask"):
@@ -52,9 +52,30 @@ def test_a_model_that_is_not_here_is_asked_for() -> None:
     assert load_for(recipe, str(pipe().folder)).folder == pipe().folder
 
 
+def test_a_recipe_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    picture().save(tmp_path / "start.png")
+    request = Request(PROMPT, image=open_picture(tmp_path / "start.png"), strength=0.5)
+    text = pipe().recipe(pipe().settle(request)).json()
+    assert str(tmp_path) not in text and str(pipe().folder.parent) not in text
+    assert '"file": "start.png"' in text and '"name": "sd1"' in text
+
+
+def test_what_a_strangers_file_names_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture().save(tmp_path / "start.png")
+    told = pipe().recipe(pipe().settle(Request(PROMPT, image=picture(), strength=0.5)))
+    image = {"file": str(tmp_path / "start.png"), "sha256": (told.image or {})["sha256"]}
+    with pytest.raises(ImageError, match="give it with --image"):
+        request_of(replace(told, image=image))
+    with pytest.raises(UnknownNameError, match="--model"):
+        load_for(replace(told, model={"name": FOLDER, "files": {}}))
+    monkeypatch.setattr(models, "shipped", lambda: {"sd1": pipe().folder})
+    monkeypatch.setattr(reproduce, "shipped", models.shipped)
+    assert load_for(told).folder == pipe().folder
+
+
 def test_the_recorded_numbers_of_the_machine_are_used() -> None:
     recipe = replace(pipe().recipe(pipe().settle(PROMPT)), dtype="bfloat16", threads=1)
-    place = load_for(recipe).place
+    place = load_for(recipe, FOLDER).place
     assert (str(place.dtype), place.threads) == ("torch.bfloat16", 1)
 
 
