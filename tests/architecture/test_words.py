@@ -104,3 +104,16 @@ def test_nothing_mentions_paths_of_one_machine() -> None:
             if MACHINE_PATH.search(line) or SKETCHES.search(line):
                 named.append(f"{path}:{number}: {line.strip()[:100]}")
     assert not named, "\n".join(named)
+
+
+def test_nobody_seeds_a_generator_that_others_draw_from() -> None:
+    seeded = []
+    for source in sources("safelight"):
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "torch.manual_seed",
+                "np.random.seed",
+                "random.seed",
+            ):
+                seeded.append(f"{source.path}:{node.lineno}")
+    assert not seeded, seeded
