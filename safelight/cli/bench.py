@@ -8,6 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from safelight.errors import FileError
+
 DEFAULT = "figurines"
 
 
@@ -37,12 +39,16 @@ def run(args: argparse.Namespace) -> int:
     from safelight.evaluate import bench
     from safelight.evaluate.evidence import claim, record
     from safelight.evaluate.origin import checkout, origin
+    from safelight.weights.folder import typed
 
     cases = [bench.find(name) for name in dict.fromkeys(args.cases)] or list(bench.CASES.values())
     if args.list:
         width = max(len(case.name) for case in cases)
         print("\n".join(f"{case.name:<{width}}  {case.subject}, against {case.opponent}" for case in cases))
         return 0
+    output = typed(args.output) if args.output else None
+    if output and (output.is_dir() or not output.parent.is_dir()):
+        raise FileError(f"{output}: cannot be written; choose another place with -o")
     root = None if args.output or args.model != DEFAULT else checkout()
     claims = []
     try:
@@ -54,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
             print(text, flush=True)
             if root:
                 _append(root / "benchmarks/results" / f"{case.name}.jsonl", text)
-            if args.output:
-                _append(Path(args.output), text)
+            if output:
+                _append(output, text)
             claims += [claim(finding, source) for finding in findings]
     finally:  # what was measured is kept where a later case fails; not earlier: writing loads torch (see `record`)
         if root and claims:
@@ -72,8 +78,6 @@ def _command(case: str, runs: int, model: str) -> str:
 
 
 def _append(place: Path, text: str) -> None:
-    from safelight.errors import FileError
-
     try:
         with place.open("a", encoding="utf-8") as file:
             file.write(text + "\n")

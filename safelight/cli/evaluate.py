@@ -112,6 +112,7 @@ def _place(args: argparse.Namespace) -> Path | None:
     from safelight.errors import FileError, RequestError
     from safelight.evaluate.evidence import read
     from safelight.evaluate.origin import checkout
+    from safelight.weights.folder import typed
 
     if not 1 <= args.width <= MOST_ROWS:
         raise RequestError(f"--width is a number from 1 to {MOST_ROWS}, not {args.width}")
@@ -123,7 +124,7 @@ def _place(args: argparse.Namespace) -> Path | None:
             f"a card holds the scores of the standard trial only; leave {', '.join(others)} or --card out"
         )
     root = None if others or args.model != DEFAULT else checkout()
-    place = Path(args.output) if args.output else root / "evidence/figurines.json" if root else None
+    place = typed(args.output) if args.output else root / "evidence/figurines.json" if root else None
     pictures = [word for word in PICTURES if getattr(args, word)]
     if place is None:
         if pictures:

@@ -80,7 +80,17 @@ def test_figures_for_another_file_or_of_another_model_do_not_enter_the_checkout(
     other = tmp_path / "other.jsonl"
     assert main(["bench", "lamp", flag, str(other)]) == 0
     assert [file.name for file in tmp_path.iterdir()] == (["other.jsonl"] if flag == "-o" else [])
-    assert main(["bench", "lamp", "-o", str(tmp_path / "no/such/folder.jsonl")]) == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    lamp = replace(_lamp(), measure=lambda runs, model: measured.append(runs))
+    monkeypatch.setattr(bench, "CASES", {"lamp": lamp})
+    for place in ("no/such/folder.jsonl", ".", "~nobody-of-this-name/lamp.jsonl"):
+        assert main(["bench", "lamp", "-o", str(tmp_path / place) if place[0] != "~" else place]) == 1
+    assert not measured
 
 
 def test_list_names_every_case_and_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
