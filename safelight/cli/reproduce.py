@@ -8,7 +8,7 @@ import argparse
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``reproduce``."""
     parser.add_argument("file", metavar="FILE.png", help="a picture that safelight drew")
-    parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default one that came with safelight")
+    parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default a model that came along")
     parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, where there was one")
     parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
 

@@ -16,11 +16,21 @@ from typing import Any
 from PIL.Image import Image
 
 from safelight import __version__
+from safelight.core.samplers.table import SAMPLERS
 from safelight.errors import ImageError
 
 NUMERICS = 1
 """Version of the numbers: pictures of equal recipes are equal in bits only where this is equal."""
 KEY, TEXT = "safelight", "parameters"
+SCHEDULE_TYPES = {
+    "exponential": "Exponential",
+    "karras": "Karras",
+    "linspace": "Uniform",
+    "model": "Automatic",
+    "sgm_uniform": "SGM Uniform",
+    "simple": "Simple",
+}
+"""Our schedules in A1111's words, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +101,11 @@ class Recipe:
     def parameters(self) -> str:
         """The text that A1111 writes and other programs read: prompt, negative prompt, settings."""
         hashes = [value for name, value in self.model.get("files", {}).items() if name.startswith("unet/")]
+        row = SAMPLERS.get(self.sampler)
         settings: dict[str, Any] = {
             "Steps": self.steps,
-            "Sampler": self.sampler,
-            "Schedule type": self.schedule,
+            "Sampler": next(iter(row.aliases), row.name) if row else self.sampler,
+            "Schedule type": SCHEDULE_TYPES.get(self.schedule, self.schedule),
             "CFG scale": f"{self.guidance:g}",
             "Seed": self.seed,
             "Size": f"{self.size[0]}x{self.size[1]}",

@@ -29,7 +29,7 @@ class Request:
         guidance: classifier-free guidance; 1 follows the prompt alone and halves the work, 0 ignores it, more
             exaggerates it; None for the model's own.
         rescale: 0 (off) to 1, pulls the spread of guided predictions back.
-        seed: of the first picture; any 64-bit number.
+        seed: of the first picture; any 64-bit number, from -2^63 to 2^64 - 1.
         size: (width, height) in pixels, multiples of the model's stride; None for the model's own, or the image's.
         image: a picture to start from, of any size; it is fitted to ``size``.
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
@@ -66,7 +66,7 @@ class Request:
             raise RequestError(f"the guidance must be a finite number, not {self.guidance}")
         if not 0.0 <= self.rescale <= 1.0:
             raise RequestError(f"rescale must lie between 0 and 1, not {self.rescale}")
-        if not -(2**63) <= self.seed < 2**63:
+        if not -(2**63) <= self.seed < 2**64:
             raise RequestError(f"the seed {self.seed} does not fit in 64 bits")
         if self.size and not all(1 <= edge <= MAX_EDGE for edge in self.size):
             raise RequestError(

@@ -105,6 +105,8 @@ def settle(model: Model, request: Request) -> Settled:
     if request.mask is not None:
         to_mask(request.mask, size)
     bound = sampler.bind(model.path, options)
+    if idle := sampler.idle(options):
+        raise RequestError(idle)
     # Begun on nothing and left: what a sampler does not take, it says before the model is asked.
     next(bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)))
     filled = replace(request, steps=steps, guidance=guidance, strength=strength, size=size)

@@ -118,7 +118,7 @@ def test_a_picture_carries_its_recipe_and_its_parameters() -> None:
     again = Image.open(data)
     assert recipe_in(again) == drawn.recipe
     text = again.info["parameters"]
-    assert text.startswith('a: red, "hat"\nüber\nNegative prompt: green\nSteps: 2, Sampler: ddim, ')
+    assert text.startswith('a: red, "hat"\nüber\nNegative prompt: green\nSteps: 2, Sampler: DDIM, ')
     assert "Seed: 5, Size: 32x32, Model hash: " in text
 
 

@@ -96,8 +96,8 @@ def test_the_parameters_text_holds_what_other_programs_look_for() -> None:
     last = told.parameters().splitlines()[-1]
     for part in (
         "Steps: 7",
-        "Sampler: dpmpp_2m",
-        "Schedule type: karras",
+        "Sampler: DPM++ 2M,",
+        "Schedule type: Karras,",
         "CFG scale: 4.5",
         "Seed: 9",
         "Size: 32x32",
@@ -106,6 +106,11 @@ def test_the_parameters_text_holds_what_other_programs_look_for() -> None:
         "Version: safelight ",
     ):
         assert part in last
+
+
+def test_the_parameters_text_names_the_models_own_levels_in_words_that_are_known() -> None:
+    last = recipe(sampler="euler_ancestral").parameters().splitlines()[-1]
+    assert "Sampler: Euler a, Schedule type: Automatic, " in last
 
 
 def test_reading_a_recipe_loads_no_torch() -> None:

@@ -18,7 +18,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"guidance": math.inf}, "finite number, not inf"),
     ({"rescale": 1.5}, "between 0 and 1, not 1.5"),
     ({"rescale": math.nan}, "between 0 and 1, not nan"),
-    ({"seed": 2**63}, "does not fit in 64 bits"),
+    ({"seed": 2**64}, "does not fit in 64 bits"),
     ({"size": (0, 32)}, "not 0x32"),
     ({"size": (32, 8200)}, "not 32x8200"),
     ({"strength": 0.5}, "needs an image"),
@@ -51,6 +51,16 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"options": {"etta": 0.5}}, "unknown option of ddim 'etta'; the nearest known: eta"),
     ({"options": {"eta": "much"}}, "option eta of ddim is a number, not 'much'"),
     ({"options": {"eta": math.nan}}, "is a number, not nan"),
+    ({"options": {"eta": -1}}, "option eta of ddim must lie between 0 and 10, not -1"),
+    ({"sampler": "dpmpp_2m_sde", "options": {"eta": "inf"}}, "between 0 and 10, not inf"),
+    (
+        {"sampler": "euler", "options": {"s_churn": -100}},
+        "option s_churn of euler must lie between 0 and inf, not -100",
+    ),
+    ({"sampler": "euler_ancestral", "options": {"s_noise": -0.1}}, "between 0 and 10, not -0.1"),
+    ({"sampler": "heun", "options": {"s_churn": 1, "s_tmin": 3, "s_tmax": 2}}, "s_tmin of heun is above s_tmax"),
+    ({"options": {"s_noise": 0.9}}, "option s_noise of ddim does nothing at eta 0; raise that or leave it out"),
+    ({"sampler": "euler", "options": {"s_tmin": 0.5}}, "option s_tmin of euler does nothing at s_churn 0"),
     ({"sampler": "dpmpp_2m", "options": {"rule": "trapezium"}}, "unknown rule"),
     ({"negative": "green", "guidance": 1.0}, "negative prompt does nothing at guidance 1"),
     ({"rescale": 0.5, "guidance": 1.0}, "rescale does nothing at guidance 1"),
@@ -75,7 +85,21 @@ def test_a_series_counts_its_seeds_and_stays_within_64_bits() -> None:
         with pytest.raises(RequestError, match="number of pictures"):
             Request(PROMPT).series(count)
     with pytest.raises(RequestError, match="64 bits"):
-        Request(PROMPT, seed=2**63 - 1).series(2)
+        Request(PROMPT, seed=2**64 - 1).series(2)
+
+
+def test_the_largest_seed_of_other_programs_draws() -> None:
+    (drawn,) = pipe().draw(Request(PROMPT, seed=2**64 - 1, steps=2))
+    assert drawn.recipe.seed == 2**64 - 1
+
+
+def test_options_that_do_something_pass_and_so_do_those_left_as_they_are() -> None:
+    for sampler, options in (
+        ("ddim", {"eta": 0.5, "s_noise": 0.9}),
+        ("ddim", {"s_noise": 1.0}),
+        ("ddpm", {"s_noise": 0.9}),
+    ):
+        assert pipe().settle(Request(PROMPT, sampler=sampler, options=options)).sampler.options["s_noise"]
 
 
 @pytest.mark.parametrize("name", ["Euler a", "k_euler_ancestral", "EulerAncestralDiscreteScheduler"])

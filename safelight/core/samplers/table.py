@@ -7,6 +7,7 @@ that of one step with an exact history; the first step or the last may make the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from safelight.core import schedule
 from safelight.core.samplers.ancestral import ancestral
 from safelight.core.samplers.karras import euler, heun, heun_evaluations
 from safelight.core.samplers.multistep import two_step
-from safelight.errors import UnknownNameError
+from safelight.errors import RequestError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 
 Option = float | str
 Options = Mapping[str, Option]
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "eta": (0.0, 10.0),
+    "s_churn": (0.0, math.inf),
+    "s_noise": (0.0, 10.0),
+    "s_tmax": (0.0, math.inf),
+    "s_tmin": (0.0, math.inf),
+}
+"""From where to where an option that is a number may go; far beyond what draws anything."""
+DRIVEN = {"s_noise": ("eta", "s_churn"), "s_tmin": ("s_churn",), "s_tmax": ("s_churn",)}
+"""Options that only change what one of others does."""
 
 
 def _once(levels: Sequence[Level], path: Path) -> int:
@@ -60,12 +73,27 @@ class Sampler:
         """This sampler on a path, with some options changed.
 
         Raises:
-            UnknownNameError: an option that the sampler does not have.
+            UnknownNameError: an option that the sampler does not have. RequestError: a number out of its range.
         """
-        for name in options or {}:
+        for name, value in (options or {}).items():
             if name not in self.options:
                 raise UnknownNameError(f"option of {self.name}", name, self.options)
-        return Bound(self, path, {**self.options, **(options or {})})
+            low, high = RANGES.get(name, (-math.inf, math.inf))
+            if not isinstance(value, str) and not low <= value <= high:
+                raise RequestError(f"option {name} of {self.name} must lie between {low:g} and {high:g}, not {value:g}")
+        whole = {**self.options, **(options or {})}
+        if "s_tmin" in whole and float(whole["s_tmin"]) > float(whole["s_tmax"]):
+            raise RequestError(f"option s_tmin of {self.name} is above s_tmax, so nothing lies between them")
+        return Bound(self, path, whole)
+
+    def idle(self, options: Options) -> str | None:
+        """The first of these changes that cannot do anything, with the others as they are, or None."""
+        whole = {**self.options, **options}
+        for name, drivers in DRIVEN.items():
+            drivers = tuple(driver for driver in drivers if driver in whole)
+            if name in options and options[name] != self.options[name] and not any(whole[each] for each in drivers):
+                return f"option {name} of {self.name} does nothing at {drivers[0]} 0; raise that or leave it out"
+        return None
 
 
 @dataclass(frozen=True)
