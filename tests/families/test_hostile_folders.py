@@ -31,6 +31,8 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str, Any]] = [
     (UNET, "sample_size", 0),
     (UNET, "use_linear_projection", "yes"),
     (UNET, "freq_shift", True),
+    (UNET, "num_class_embeds", -1),
+    (UNET, "time_cond_proj_dim", 0),
     (UNET, "freq_shift", float("nan")),
     (KL, "scaling_factor", "0.18"),
     (KL, "scaling_factor", 0),
@@ -65,6 +67,10 @@ def test_a_value_of_another_type_or_beyond_every_network_is_refused(
         ("set_alpha_to_one", "false"),
         ("clip_sample", True),
         ("clip_sample", None),
+        ("sigma_min", 0),
+        ("sigma_min", 1e7),
+        ("sigma_max", -1),
+        ("sigma_max", 1e308),
     ],
 )
 def test_a_scheduler_of_wrong_types_or_with_clipped_latents_is_refused(key: str, value: Any) -> None:

@@ -100,6 +100,8 @@ class UNetConfig:
         positive(self, "in_channels", "out_channels", "block_out_channels", "norm_num_groups", "sample_size")
         positive(self, "attention_head_dim", "cross_attention_dim")
         positive(self, "layers_per_block", "transformer_layers_per_block", most=DEEPEST)
+        widths = ("addition_time_embed_dim", "projection_class_embeddings_input_dim", "time_cond_proj_dim")
+        positive(self, *(name for name in (*widths, "num_class_embeds") if getattr(self, name) is not None))
         n = len(self.block_out_channels)
         for name, cross, plain in (
             ("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -110,8 +112,7 @@ class UNetConfig:
                     raise ConfigError(f"{name}: unknown block {kind!r}; this network is built of {cross} and {plain}")
         if self.addition_embed_type not in (None, "text_time"):
             raise ConfigError(f"addition_embed_type = {self.addition_embed_type!r} is not supported; only 'text_time'")
-        widths = self.addition_time_embed_dim, self.projection_class_embeddings_input_dim
-        if self.addition_embed_type and None in widths:
+        if self.addition_embed_type and None in (getattr(self, name) for name in widths[:2]):
             raise ConfigError("text_time needs addition_time_embed_dim and projection_class_embeddings_input_dim")
         for level, channels in enumerate(self.block_out_channels):
             heads = self.transformer(level).heads

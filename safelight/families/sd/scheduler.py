@@ -102,6 +102,8 @@ _SWITCHES = frozenset(
         "use_karras_sigmas",
     }
 )
+_CLOCKS = (1e-6, 1e6)
+"""From where to where sigma_min and sigma_max may lie."""
 _LONGEST = 100_000
 """Rows of the longest training table; every real one has 1000."""
 # Keys that say how to do what is done differently here, or that matter only to a refused value above.
@@ -234,7 +236,7 @@ def read(config: Mapping[str, Any]) -> Plan:
         spacing=_choose(config, "timestep_spacing", rule.spacing, {w: w for w in ("leading", "linspace", "trailing")}),
         offset=_whole(config, "steps_offset", 0, (0, path.steps - 1)),
         spread=_spread_named(name, config),
-        clocks=(_optional(config, "sigma_min"), _optional(config, "sigma_max")),
+        clocks=_clocks(config),
         final=_final(rule, config, path),
     )
 
@@ -325,5 +327,8 @@ def _whole(config: Mapping[str, Any], key: str, default: int, within: tuple[int,
     return int(value)
 
 
-def _optional(config: Mapping[str, Any], key: str) -> float | None:
-    return None if config.get(key) is None else _number(config, key, 0.0)
+def _clocks(config: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    low, high = (None if config.get(key) is None else _number(config, key, 0.0) for key in ("sigma_min", "sigma_max"))
+    if not _CLOCKS[0] <= (low or _CLOCKS[0]) <= (high or _CLOCKS[1]) <= _CLOCKS[1] or 0.0 in (low, high):
+        raise ConfigError(f"scheduler_config.json: no noise goes from sigma_max = {high!r} down to sigma_min = {low!r}")
+    return low, high
