@@ -138,7 +138,7 @@ class Desk:
             "seconds": {"load": self.seconds["load"], **drawn.seconds},
             "recipe": json.loads(drawn.recipe.json()),
         }
-        return json.dumps(told, ensure_ascii=False)
+        return json.dumps(told)  # ASCII, which every terminal and pipe takes
 
 
 def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:

@@ -24,10 +24,10 @@ def run(args: argparse.Namespace) -> int:
     picture = open_picture(args.file, RECIPES)
     other = picture.info.get(TEXT)
     if KEY not in picture.info and isinstance(other, str):
-        print(json.dumps({TEXT: other}, ensure_ascii=False) if args.json else other)
+        print(json.dumps({TEXT: other}) if args.json else other)
         return 0
     recipe = recipe_in(picture)
-    print(recipe.json() if args.json else "\n".join(lines(recipe)))
+    print(json.dumps(json.loads(recipe.json())) if args.json else "\n".join(lines(recipe)))
     return 0
 
 

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
 
     found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in shipped().items()}
     if args.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(found))
         return 0
     if not found:
         print(

@@ -139,6 +139,14 @@ def test_a_terminal_that_lacks_a_letter_is_told_in_escapes(monkeypatch: pytest.M
     assert said.buffer.getvalue() == b"a h\\xfct\n"  # type: ignore[attr-defined]
 
 
+def test_json_is_json_on_a_terminal_that_lacks_a_letter(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert main(["generate", "hüt", "-m", str(tiny()), "--steps", "1", "--threads", "1", "-o", "x.png", "--json"]) == 0
+    assert main(["info", "x.png", "--json"]) == 0
+    lines = sys.stdout.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert json.loads(lines[0])["recipe"]["prompt"] == json.loads(lines[1])["prompt"] == "hüt"
+
+
 def test_a_file_where_a_folder_should_be_is_found_before_drawing(shell: Shell) -> None:
     (shell.folder / "file").write_text("")
     assert "cannot be written to" in wrong(shell.generate("-o", "file/x.png"), 1)
