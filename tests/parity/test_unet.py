@@ -223,7 +223,7 @@ def test_what_a_network_needs_is_asked_for() -> None:
         ({"_class_name": "FluxTransformer2DModel"}, "FluxTransformer2DModel"),
         ({"attention_head_dim": (8, 8, 8)}, "3 entries"),
         ({"attention_head_dim": 7}, "multiple of its 7 heads"),
-        ({"attention_head_dim": "8"}, "positive whole numbers"),
+        ({"attention_head_dim": "8"}, "attention_head_dim = '8'"),
         ({"block_out_channels": ()}, "positive whole numbers"),
         ({"down_block_types": ("AttnDownBlock2D", "DownBlock2D")}, "AttnDownBlock2D"),
         ({"addition_embed_type": "image"}, "addition_embed_type"),

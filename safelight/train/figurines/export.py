@@ -73,7 +73,7 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     write_json(folder / "model_index.json", index)
     notes = {
         "card": dict(card),
-        "defaults": {"steps": 20, "guidance": 2.0},
+        "defaults": {"steps": 20, "guidance": 3.0},
         "camera": CAMERA,
         "vocabulary": "figurines",
         "preview": preview_matrix(latents * scale, portraits.load(run / "data")),
