@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from safelight.runtime.device import folders
 from tests.docs.pages import ROOT, blocks, run
-
-DEFAULT = folders({}).assets / "figurines"
 
 
 def test_the_first_thing_to_see_is_a_picture() -> None:
@@ -18,7 +15,6 @@ def test_the_first_thing_to_see_is_a_picture() -> None:
     assert lines[1].startswith("![")
 
 
-@pytest.mark.skipif(not DEFAULT.exists(), reason="the default model is not made yet")
 def test_the_readme_draws_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
