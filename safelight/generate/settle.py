@@ -10,7 +10,8 @@ import torch
 
 from safelight.core import schedule
 from safelight.core.path import Level
-from safelight.core.samplers.table import Bound, Sampler, split
+from safelight.core.samplers.row import Bound, Sampler
+from safelight.core.samplers.table import split
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate.picture import to_mask

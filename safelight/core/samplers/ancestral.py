@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from safelight.core.samplers.row import Names, Sampler
 from safelight.core.steps import move, ratio, renoise
 
 if TYPE_CHECKING:
@@ -37,3 +38,43 @@ def ancestral(
         if low.sigma < t.sigma:
             x = renoise(x, low, t, s_noise * noise(s, t))
     return x
+
+
+ROWS = (
+    Sampler(
+        name="ddim",
+        function=ancestral,
+        order=1,
+        rule_order=1,
+        paper="Song et al. 2010.02502",
+        options={"eta": 0.0, "s_noise": 1.0},
+        names=Names(a1111=("DDIM",), comfyui=("ddim",), diffusers=("DDIMScheduler",), sd_cpp=("ddim_trailing",)),
+    ),
+    Sampler(
+        name="ddpm",
+        function=ancestral,
+        order=1,
+        rule_order=1,
+        paper="Ho et al. 2006.11239",
+        options={"eta": 1.0, "s_noise": 1.0},
+        stochastic=True,
+        names=Names(comfyui=("ddpm",), diffusers=("DDPMScheduler",)),
+    ),
+    Sampler(
+        name="euler_ancestral",
+        function=ancestral,
+        order=1,
+        rule_order=1,
+        paper="Crowson, k-diffusion; = DDIM (2010.02502) with eta",
+        options={"eta": 1.0, "s_noise": 1.0},
+        stochastic=True,
+        names=Names(
+            a1111=("Euler a", "k_euler_a"),
+            comfyui=("euler_ancestral", "k_euler_ancestral"),
+            diffusers=("EulerAncestralDiscreteScheduler",),
+            k_diffusion=("sample_euler_ancestral",),
+            sd_cpp=("euler_a",),
+        ),
+    ),
+)
+"""The rows of this family."""

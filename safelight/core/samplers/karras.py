@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from safelight.core.samplers.row import Names, Options, Sampler
 from safelight.core.steps import move, renoise
 
 if TYPE_CHECKING:
@@ -98,3 +99,41 @@ def _churned(x: Tensor, s: Level, noise: Noise, path: Path, gamma: float, s_nois
         return x, s
     hat = path.at(s.lam - math.log1p(gamma))
     return renoise(x, s, hat, s_noise * noise(s, hat)), hat
+
+
+_CHURN: Options = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": math.inf, "s_noise": 1.0}
+
+ROWS = (
+    Sampler(
+        name="euler",
+        function=euler,
+        order=1,
+        rule_order=1,
+        paper="Karras et al. 2206.00364",
+        options=_CHURN,
+        names=Names(
+            a1111=("Euler", "k_euler"),
+            comfyui=("euler",),
+            diffusers=("EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"),
+            k_diffusion=("sample_euler",),
+            sd_cpp=("euler",),
+        ),
+    ),
+    Sampler(
+        name="heun",
+        function=heun,
+        order=2,
+        rule_order=2,
+        paper="Karras et al. 2206.00364",
+        options=_CHURN,
+        evaluations=heun_evaluations,
+        names=Names(
+            a1111=("Heun", "k_heun"),
+            comfyui=("heun",),
+            diffusers=("HeunDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"),
+            k_diffusion=("sample_heun",),
+            sd_cpp=("heun",),
+        ),
+    ),
+)
+"""The rows of this family."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from safelight.core.samplers.row import Names, Sampler
 from safelight.core.steps import blend, move
 from safelight.errors import UnknownNameError
 
@@ -61,3 +62,48 @@ def two_step(
         x = move(x, mixed, s, t, eta, z)
         past = (s.lam, x0)
     return x
+
+
+ROWS = (
+    Sampler(
+        name="dpmpp_2m",
+        function=two_step,
+        order=2,
+        rule_order=2,
+        paper="Lu et al. 2211.01095",
+        options={"eta": 0.0, "rule": "midpoint", "s_noise": 1.0},
+        names=Names(
+            a1111=("DPM++ 2M", "k_dpmpp_2m"),
+            comfyui=("dpmpp_2m",),
+            diffusers=("DPMSolverMultistepScheduler",),
+            k_diffusion=("sample_dpmpp_2m",),
+            sd_cpp=("dpm++2m",),
+        ),
+    ),
+    Sampler(
+        name="dpmpp_2m_sde",
+        function=two_step,
+        order=2,
+        rule_order=2,
+        paper="Lu et al. 2211.01095",
+        options={"eta": 1.0, "rule": "midpoint", "s_noise": 1.0},
+        stochastic=True,
+        names=Names(
+            a1111=("DPM++ 2M SDE", "k_dpmpp_2m_sde"),
+            comfyui=("dpmpp_2m_sde", "dpmpp_2m_sde_gpu"),
+            k_diffusion=("sample_dpmpp_2m_sde",),
+            sd_cpp=("dpm++2m_sde",),
+        ),
+    ),
+    Sampler(
+        name="dpmpp_2m_sde_heun",
+        function=two_step,
+        order=2,
+        rule_order=2,
+        paper="Lu et al. 2211.01095",
+        options={"eta": 1.0, "rule": "heun", "s_noise": 1.0},
+        stochastic=True,
+        names=Names(a1111=("DPM++ 2M SDE Heun",), comfyui=("dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu")),
+    ),
+)
+"""The rows of this family."""
