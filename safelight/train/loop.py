@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from safelight.errors import CheckpointError, DeviceError, TrainingError
 from safelight.train import checkpoint
@@ -104,7 +105,7 @@ class Trainer:
         size = fit.batch // fit.accumulate
         total = 0.0
         for part in range(fit.accumulate):
-            with self.precision:
+            with self.precision, attention(module):
                 loss = self.task.loss(self.step, slice(part * size, (part + 1) * size)) / fit.accumulate
             loss.backward()
             total += loss.item()
@@ -184,3 +185,9 @@ def precision(module: nn.Module, name: str) -> AbstractContextManager[Any]:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"{device} does not compute in bfloat16; train with precision fp32")
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def attention(module: nn.Module) -> AbstractContextManager[Any]:
+    """The kind of attention that learns fastest: on a CPU plain products, whose gradients are products again."""
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()

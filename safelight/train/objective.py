@@ -74,9 +74,21 @@ def weight(kind: str, min_snr: float, level: Level) -> float:
     raise UnknownNameError("prediction to weight", kind, ("eps", "v", "x0", "flow"))
 
 
-def error(kind: str, objective: Objective, output: Tensor, x0: Tensor, eps: Tensor, levels: Sequence[Level]) -> Tensor:
-    """The weighted mean squared error of a network's output [B, ...] against its target: a number, in float32."""
-    wanted = target(kind, x0, eps, levels)
-    squares = (output.float() - wanted.float()).square().flatten(1).mean(1)
+def error(
+    kind: str,
+    objective: Objective,
+    output: Tensor,
+    x0: Tensor,
+    eps: Tensor,
+    levels: Sequence[Level],
+    places: Tensor | None = None,
+) -> Tensor:
+    """The weighted mean squared error of a network's output [B, ...] against its target: a number, in float32.
+
+    Args:
+        places: how much each place counts, of a shape that multiplies the output's; None counts all the same.
+    """
+    squares = (output.float() - target(kind, x0, eps, levels).float()).square()
+    squares = (squares if places is None else squares * places).flatten(1).mean(1)
     weights = [weight(kind, objective.min_snr, level) for level in levels]
     return (squares * torch.tensor(weights, device=squares.device)).mean()

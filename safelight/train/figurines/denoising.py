@@ -39,6 +39,8 @@ class Drawing:
         empty: share of empty captions, 0 to 1.
         prediction: one of PREDICTIONS; ``eps`` says nothing at pure noise, so its path ends a little before.
         levels, min_snr: see `safelight.train.objective.Objective`.
+        detail: how much small parts weigh, 0 (by their area) to 1 (as much as large ones); see
+            `safelight.train.figurines.places.place_weights`.
 
     Raises:
         UnknownNameError: a prediction that a released folder has no word for. ConfigError: a number out of its range.
@@ -53,12 +55,14 @@ class Drawing:
     prediction: str = "v"
     levels: str = "uniform"
     min_snr: float = 0.0
+    detail: float = 0.0
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
             raise UnknownNameError("prediction of a released U-Net", self.prediction, PREDICTIONS)
-        if not 0 <= self.empty <= 1:
-            raise ConfigError(f"empty = {self.empty} must lie between 0 and 1")
+        for name in ("empty", "detail"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
         if not set(self.attended) <= set(range(len(self.channels))):
             raise ConfigError(f"attended = {list(self.attended)} names a level that is not there, 0 is the finest")
         self.objective()
@@ -98,6 +102,9 @@ class Denoising:
     """The task: say, of a noisy latent and a caption, what the network's prediction should be.
 
     The network is trained, and the text encoder (frozen) reads, on the device of the examples.
+
+    Args:
+        places: how much each place of the latents counts, [h, w]; None counts all the same.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class Denoising:
         path: VP,
         batch: int,
         seed: int,
+        places: Tensor | None = None,
     ) -> None:
         device = examples.latents.device
         shape = examples.latents.shape
@@ -116,7 +124,7 @@ class Denoising:
             self.module = UNet(drawing.config(shape[1], shape[2], text.config.hidden_size)).to(device)
         self.drawing, self.examples, self.batch, self.seed = drawing, examples, batch, seed
         self.text, self.tokenizer = text.to(device).requires_grad_(False), tokenizer
-        self.objective = drawing.objective()
+        self.objective, self.places = drawing.objective(), None if places is None else places.to(device)
         self.table: tuple[Level, ...] = tuple(path.trained(k) for k in range(path.steps))
 
     def context(self, people: Sequence[Person], step: int) -> Tensor:
@@ -135,5 +143,5 @@ class Denoising:
         context = self.context([self.examples.people[i] for i in chosen], step)[part]
         x0, eps, levels = x0[part], eps[part], levels[part]
         t = torch.tensor([level.t for level in levels], device=x0.device)
-        x = noised(x0, eps, levels).contiguous(memory_format=torch.channels_last)
-        return error(self.drawing.prediction, self.objective, self.module(x, t, context), x0, eps, levels)
+        output = self.module(noised(x0, eps, levels), t, context)
+        return error(self.drawing.prediction, self.objective, output, x0, eps, levels, self.places)

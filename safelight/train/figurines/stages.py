@@ -32,6 +32,7 @@ from safelight.train.figurines.finished import (
     load_tokenizer,
     load_vae,
 )
+from safelight.train.figurines.places import place_weights
 from safelight.train.figurines.plan import Plan
 from safelight.train.figurines.portraits import Portraits
 from safelight.train.figurines.sheet import Sheet
@@ -174,7 +175,9 @@ def learn_unet(
     latents = cached_latents(run, plan, device)
     scaled = latents / latents.std()
     examples = Examples(scaled.to(device), pictures.people())
-    task = Denoising(plan.unet, examples, text, tokenizer, plan.path, fit.batch, fit.seed)
+    grid = latents.shape[-1]
+    places = place_weights(grid, plan.data.size // grid, plan.unet.detail, plan.data.seed) if plan.unet.detail else None
+    task = Denoising(plan.unet, examples, text, tokenizer, plan.path, fit.batch, fit.seed, places)
     facts = {
         **named("unet", plan.unet),
         "data.count": len(pictures.pictures),

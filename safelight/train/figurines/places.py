@@ -1,0 +1,43 @@
+"""How much each place of the latents counts in the error, so that a mark weighs as much as a hat.
+
+Axes: N portraits, H W pixels, h w places of the latents. In a plain mean a part counts by its area, and what covers one
+place of 256 is learned last. The weights belong to places, the same for all portraits, and not to what a portrait
+shows there: so the best answer at every place stays what it was, the mean over all that is possible.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safelight.core.noise import key
+from safelight.figurines.person import random_people
+from safelight.figurines.render import portrait_camera, render
+from safelight.figurines.shapes import LABELS
+
+SEEN = 300
+"""People whose portraits say where the parts are."""
+
+
+def place_weights(grid: int, scale: int, detail: float, seed: int) -> Tensor:
+    """Weights [grid, grid] with mean 1: a part of a picture's area ``a`` counts by ``a ** -detail`` per pixel.
+
+    Args:
+        grid: places a side. scale: pixels a side of a place.
+        detail: 0 = every place counts the same, 1 = every part counts the same, however small.
+        seed: decides who is looked at.
+    """
+    people = random_people(np.random.default_rng(key(seed, "places")), SEEN)
+    camera = portrait_camera(grid * scale)
+    labels = np.stack([render(person, camera, buffers=("labels",)).labels for person in people])
+    share = part_areas(labels) ** -detail
+    places = share[labels].mean(0).reshape(grid, scale, grid, scale).mean((1, 3))
+    return torch.from_numpy(places / places.mean()).float()
+
+
+def part_areas(labels: np.ndarray) -> np.ndarray:
+    """Mean share of the picture that each part of `LABELS` covers where it is seen at all; 1 where it never is."""
+    areas = np.stack([(labels == i).mean((1, 2)) for i in range(len(LABELS))])
+    seen = (areas > 0).sum(1)
+    return np.where(seen > 0, areas.sum(1) / np.maximum(seen, 1), 1.0)

@@ -1,0 +1,42 @@
+"""Small parts weigh more by place, and the weights leave the best answer where it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from safelight.core.path import vp_scaled_linear
+from safelight.figurines.shapes import LABELS
+from safelight.train.figurines.places import part_areas, place_weights
+from safelight.train.objective import Objective, error
+
+
+def test_the_face_weighs_more_than_the_wall_and_the_mean_is_one() -> None:
+    weights = place_weights(16, 2, 0.75, seed=1)
+    assert weights.shape == (16, 16)
+    assert weights.mean().item() == pytest.approx(1.0, abs=1e-5)
+    assert weights[9, 7:9].min() > 10 * weights[0, 0]
+
+
+def test_without_detail_all_places_weigh_the_same() -> None:
+    torch.testing.assert_close(place_weights(4, 4, 0.0, seed=1), torch.ones(4, 4))
+
+
+def test_areas_are_means_over_those_who_show_the_part() -> None:
+    labels = np.zeros((2, 2, 2), np.uint8)
+    labels[0, 0, 0] = 1
+    areas = part_areas(labels)
+    assert areas[0] == pytest.approx((3 / 4 + 1) / 2)
+    assert areas[1] == pytest.approx(1 / 4)
+    assert (areas[2:] == 1).all()
+    assert len(areas) == len(LABELS)
+
+
+def test_a_place_counts_as_often_as_its_weight_says() -> None:
+    x0, eps, output = torch.randn(3, 2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    levels = [vp_scaled_linear().level(300)] * 2
+    rule, places = Objective("uniform", 0.0), torch.tensor([[2.0, 0.0], [1.0, 1.0]])
+    weighted = error("eps", rule, output, x0, eps, levels, places)
+    squares = (output - eps).square() * places
+    torch.testing.assert_close(weighted, squares.mean())
