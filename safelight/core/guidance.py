@@ -53,6 +53,7 @@ class CFG:
         rescale: 0 (off) to 1: how far the spread of what the network is made to say is pulled back to that of "cond".
             It acts on the network's own output, as the paper and diffusers' ``rescale_noise_cfg`` do, hence:
         prediction: kind of the network (see ``core/prediction.py``); matters only where rescale > 0.
+        both: ask "uncond" even where the scale is 1, for samplers that need its answer (``Sampler.uncond``: CFG++).
 
     Raises:
         RequestError: scale or rescale is not a finite number, or rescale is outside 0..1.
@@ -62,6 +63,7 @@ class CFG:
     rescale: float = 0.0
     prediction: str = "eps"
     sigma_data: float = 0.5
+    both: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
@@ -70,14 +72,14 @@ class CFG:
             raise RequestError(f"guidance rescale lies between 0 and 1, not {self.rescale}")
 
     def branches(self, level: Level) -> tuple[str, ...]:
-        """("cond", "uncond"), or ("cond",) where the scale is 1."""
-        return ("cond",) if self.scale == 1.0 else ("cond", "uncond")
+        """("cond", "uncond"), or ("cond",) where the scale is 1 and nobody else wants the other."""
+        return ("cond",) if self.scale == 1.0 and not self.both else ("cond", "uncond")
 
     def combine(self, x: Tensor, level: Level, x0_by_branch: Mapping[str, Tensor]) -> Denoised:
         """The guided answer; ``uncond`` comes along where it was asked."""
         cond = x0_by_branch["cond"]
         if self.scale == 1.0:
-            return Denoised(cond)
+            return Denoised(cond, x0_by_branch["uncond"] if self.both else None)
         uncond = x0_by_branch["uncond"]
         guided = uncond + self.scale * (cond - uncond)
         if self.rescale:

@@ -41,5 +41,9 @@ class Solver(Protocol):
     def __call__(self, x: Tensor, levels: Sequence[Level], noise: Noise) -> Run:
         """Start from x at levels[0]; visit levels; return x at levels[-1]."""
 
-    def evaluations(self, levels: Sequence[Level]) -> int:
-        """How many questions a run over these levels asks."""
+    @property
+    def uncond(self) -> bool:
+        """Whether a run needs the unguided answer beside the guided one."""
+
+    def evaluations(self, levels: Sequence[Level]) -> int | None:
+        """How many questions a run over these levels asks; None where the run itself finds out (adaptive steps)."""

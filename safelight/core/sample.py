@@ -33,15 +33,17 @@ class Step:
     """What is known after one evaluation.
 
     Attributes:
-        index: evaluations done for this picture, 1 to total.
-        total: evaluations that the whole run takes.
+        index: evaluations done for this picture, from 1.
+        total: evaluations that the whole run takes; None where nobody knows before (adaptive steps).
+        last: whether x is the finished picture.
         level: where x is now; after the last evaluation, the end of the schedule.
         x: the state [1, ...] that the next question shows, or the finished one.
         denoised: what the network saw in the evaluation just made: the picture to preview.
     """
 
     index: int
-    total: int
+    total: int | None
+    last: bool
     level: Level
     x: Tensor
     denoised: Tensor
@@ -62,7 +64,8 @@ class Job:
         width: rows of every network call for this picture; 0 means as many as the guidance has branches.
 
     Raises:
-        RequestError: no levels, a state that is not one picture, or a branch without a condition.
+        RequestError: no levels, a state that is not one picture, a branch without a condition, or a sampler that needs
+            the unguided answer under a guidance that does not ask for it.
     """
 
     sampler: Solver
@@ -78,6 +81,11 @@ class Job:
         if not self.levels or self.x.shape[0] != 1 or self.width < 0:
             raise RequestError("a job needs at least one level, one picture [1, ...] and a width of 0 or more")
         asked = {name for level in self.levels for name in self.guidance.branches(level)}
+        if self.sampler.uncond and not all("uncond" in self.guidance.branches(level) for level in self.levels[:-1]):
+            raise RequestError(
+                "this sampler needs the unguided answer at every level; give it CFG(scale, both=True) with a condition "
+                "for 'uncond', or take a sampler without CFG++"
+            )
         if missing := sorted(asked - set(self.conds)):
             raise RequestError(f"the guidance asks for {', '.join(missing)}, but no such condition was given")
 
@@ -135,7 +143,7 @@ class _Picture:
             answer = Denoised(constraint.answer(answer.x0, self.level), uncond)
         self._advance(answer)
         self.index += 1
-        return Step(self.index, self.total, self.level, self.x, answer.x0)
+        return Step(self.index, self.total, self.finished is not None, self.level, self.x, answer.x0)
 
 
 def sample(evaluate: Evaluate, job: Job) -> Iterator[Step]:
@@ -157,7 +165,7 @@ def sample_many(evaluate: Evaluate, jobs: Iterable[Job]) -> Iterator[tuple[int, 
     try:
         for picture in pictures:
             if picture.finished is not None:
-                yield picture.place, Step(0, picture.total, picture.level, picture.x, picture.x)
+                yield picture.place, Step(0, picture.total, True, picture.level, picture.x, picture.x)
         while live := [picture for picture in pictures if picture.finished is None]:
             for call, width in _calls(live):
                 answers = _ask(evaluate, call, width)

@@ -44,7 +44,8 @@ class Scene:
 def guidance_of(model: Model, settled: Settled) -> Guidance:
     """The guidance that was asked for."""
     scale = settled.guidance
-    return Unguided() if scale == 1.0 else CFG(scale, settled.request.rescale, model.prediction)
+    both = settled.sampler.uncond
+    return Unguided() if scale == 1.0 and not both else CFG(scale, settled.request.rescale, model.prediction, both=both)
 
 
 @torch.no_grad()
@@ -53,7 +54,7 @@ def read(model: Model, settled: Settled) -> Scene:
     request = settled.request
     words = model.encode(Prompt(request.prompt, settled.size, request.skip))
     conds, cut = {"cond": words.cond}, words.cut
-    if settled.guidance != 1.0:
+    if settled.branches > 1:
         against = model.encode(Prompt(request.negative, settled.size, request.skip, negative=True))
         conds, cut = {**conds, "uncond": against.cond}, cut + against.cut
     if request.image is None:

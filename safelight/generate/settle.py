@@ -20,6 +20,8 @@ from safelight.weights.notes import notes
 
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 """For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""
+EACH_STEP = 12.5
+"""What divides a model's guidance where CFG++ adds it anew at every step: its 0 to 1 is to 1 to 12.5 (2406.08070)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Settled:
     @property
     def branches(self) -> int:
         """Questions that the guidance asks at a level."""
-        return 1 if self.guidance == 1.0 else 2
+        return 1 if self.guidance == 1.0 and not self.sampler.uncond else 2
 
     @property
     def rows(self) -> int:
@@ -67,8 +69,8 @@ class Settled:
         return (self.rows, self.size) == (other.rows, other.size)
 
     @property
-    def evaluations(self) -> int:
-        """How often the network is asked."""
+    def evaluations(self) -> int | None:
+        """How often the network is asked; None where only the run can tell (adaptive steps)."""
         return self.sampler.evaluations(self.levels)
 
 
@@ -96,9 +98,11 @@ def settle(model: Model, request: Request) -> Settled:
         strength = (1.0 if model.conceal else STRENGTH) if strength is None else strength
         levels = schedule.start(levels, strength)
     guidance = float(own.get("guidance", GUIDANCE)) if request.guidance is None else float(request.guidance)
+    if sampler.uncond and request.guidance is None:
+        guidance /= EACH_STEP
     size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
     model.latent.shape(*size)
-    if guidance == 1.0 and (request.negative or request.rescale):
+    if guidance == 1.0 and ((request.negative and not sampler.uncond) or request.rescale):
         what = "a negative prompt" if request.negative else "rescale"
         raise RequestError(f"{what} does nothing at guidance 1; raise the guidance or leave it out")
     if request.skip > model.skips:

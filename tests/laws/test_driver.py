@@ -168,6 +168,10 @@ class Watched:
             self.closed.append(self.place)
         return x
 
+    @property
+    def uncond(self) -> bool:
+        return False
+
     def evaluations(self, levels: Sequence[Level]) -> int:
         return len(levels) - 1
 

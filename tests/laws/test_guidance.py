@@ -30,6 +30,16 @@ def test_scale_one_asks_and_answers_the_condition_alone() -> None:
         assert torch.equal(guidance.combine(X, LEVEL, {"cond": COND}).x0, COND)
 
 
+def test_the_unguided_answer_comes_along_where_a_sampler_needs_it() -> None:
+    for scale in (0.0, 1.0, 7.5):
+        guidance = CFG(scale, both=True)
+        assert guidance.branches(LEVEL) == ("cond", "uncond")
+        got = guidance.combine(X, LEVEL, BOTH)
+        assert got.uncond is not None
+        assert torch.equal(got.uncond, UNCOND)
+        assert torch.equal(got.x0, CFG(scale).combine(X, LEVEL, BOTH).x0)
+
+
 def test_scale_zero_answers_without_the_condition() -> None:
     assert torch.equal(CFG(0.0).combine(X, LEVEL, BOTH).x0, UNCOND)
 

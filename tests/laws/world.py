@@ -39,12 +39,17 @@ PATHS: dict[str, Path] = {
 Denoise = Callable[[Tensor, Level], Tensor]
 
 
+def unanimous(x0: Tensor) -> Denoised:
+    """The answer where all branches agree: what the samplers that need "uncond" must make of it is their base."""
+    return Denoised(x0, x0)
+
+
 def answer(run: Run, denoise: Denoise) -> Tensor:
     """Run a sampler to its end, answering every question."""
     try:
         x, level = next(run)
         while True:
-            x, level = run.send(Denoised(denoise(x, level)))
+            x, level = run.send(unanimous(denoise(x, level)))
     except StopIteration as end:
         return end.value
 

@@ -68,7 +68,7 @@ class Sampler:
         order, rule_order: see the module.
         options: every option that the function takes, with this row's value.
         stochastic: whether it draws noise with these options.
-        evaluations: (levels, path) -> how often the network is asked.
+        evaluations: (levels, path) -> how often the network is asked; None where only the run can tell (adaptive steps).
         paper: where it comes from.
         names: what other programs call it.
         noise: ``fresh`` draws anew for every step; ``path`` reads one path per picture, so that more steps come closer
@@ -84,7 +84,7 @@ class Sampler:
     paper: str
     options: Options = field(default_factory=dict)
     stochastic: bool = False
-    evaluations: Callable[[Sequence[Level], Path], int] = once
+    evaluations: Callable[[Sequence[Level], Path], int | None] = once
     names: Names = Names()
     noise: str = "fresh"
     uncond: bool = False
@@ -134,6 +134,11 @@ class Bound:
         """Start a run from x at levels[0]."""
         return self.sampler.function(x, levels, noise, path=self.path, **self.options)
 
-    def evaluations(self, levels: Sequence[Level]) -> int:
-        """How often a run over these levels asks the network."""
+    @property
+    def uncond(self) -> bool:
+        """Whether a run needs the unguided answer beside the guided one."""
+        return self.sampler.uncond
+
+    def evaluations(self, levels: Sequence[Level]) -> int | None:
+        """How often a run over these levels asks the network; None where only the run can tell."""
         return self.sampler.evaluations(levels, self.path)
