@@ -18,10 +18,10 @@ class Pace:
     """How fast something goes, judged by what was done within the last `WINDOW` seconds here, not in an earlier run.
 
     Args:
-        total: what there is to do. done: what was done before the clock began.
+        total: what there is to do; None where nobody knows. done: what was done before the clock began.
     """
 
-    def __init__(self, total: int, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, total: int | None, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.clock = total, clock
         self.marks: deque[tuple[float, int]] = deque([(clock(), done)])
 
@@ -36,7 +36,7 @@ class Pace:
     def seconds(self) -> float | None:
         """What the rest will take; None while nothing is known."""
         (begun, before), (_, done) = self.marks[0], self.marks[-1]
-        if done <= before:
+        if self.total is None or done <= before:
             return None
         return max(0.0, (self.total - done) * (self.marks[-1][0] - begun) / (done - before))
 
@@ -45,7 +45,7 @@ class Bar:
     """A bar while it is entered; where the stream is no terminal, a line now and then, or nothing.
 
     Args:
-        title: what is being done. total, done: how much of it there is, and was before.
+        title: what is being done. total, done: how much of it there is (None where nobody knows), and was before.
         every: seconds between lines where the stream is no terminal; 0 for none.
         keep: leave the finished bar standing.
         stream: by default the error stream, so that output can be piped.
@@ -54,7 +54,7 @@ class Bar:
     def __init__(
         self,
         title: str,
-        total: int,
+        total: int | None,
         done: int = 0,
         *,
         every: float = 0,
@@ -82,12 +82,14 @@ class Bar:
         self.done = done
         self.pace.move(done)
         left = self.pace.seconds
-        words = "  ".join(filter(None, [note, f"{clock(left)} left" if left is not None and done < self.total else ""]))
+        more = self.total is None or done < self.total
+        words = "  ".join(filter(None, [note, f"{clock(left)} left" if left is not None and more else ""]))
         if self.rich is not None:
             self.rich.update(self.task, completed=done, note=words)
-        elif self.every and (done >= self.total or time.monotonic() - self.said >= self.every):
+        elif self.every and (not more or time.monotonic() - self.said >= self.every):
             self.said = time.monotonic()
-            print(f"{self.title}  {done}/{self.total}  {words}".rstrip(), file=self.stream, flush=True)
+            of = "" if self.total is None else f"/{self.total}"
+            print(f"{self.title}  {done}{of}  {words}".rstrip(), file=self.stream, flush=True)
 
     def say(self, line: str, stream: TextIO | None = None) -> None:
         """Print a line, by default where the bar is, without tearing the bar."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from safelight.generate.pipe import Shown
 
 STEP_MS, LAST_MS = 120, 1500
+DIGITS = 4
+"""Of the numbers of steps where nobody knows before how many there will be."""
 
 
 class Frames:
@@ -25,18 +28,18 @@ class Frames:
     Args:
         place: ``FILE.gif``, numbered where there are several pictures, or a folder, made if missing.
         stems: a name for each picture, for the files in a folder: ``NAME-step-01.png``.
-        totals: evaluations of each picture.
+        totals: evaluations of each picture; None where nobody knows before.
         force: replace files.
 
     Raises:
         RequestError: a file that is no GIF. ExistsError, FileError: files are there, or cannot be.
     """
 
-    def __init__(self, place: str, stems: Sequence[str], totals: Sequence[int], force: bool) -> None:
+    def __init__(self, place: str, stems: Sequence[str], totals: Sequence[int | None], force: bool) -> None:
         path, self.force = typed(place), force
         self.strips: dict[int, list[Image]] = {}
         self.gifs: list[Path] = []
-        self.steps: list[list[Path]] = []
+        self.steps: list[tuple[Path, int]] = []
         if path.suffix.lower() == ".gif" and not path.is_dir():
             self.gifs = numbered(path, len(totals))
             reachable(path.parent)
@@ -49,16 +52,24 @@ class Frames:
         except OSError as error:
             raise FileError(f"{path}: cannot be made ({error.strerror or error}); choose another place") from None
         reachable(path)
+        taken: list[Path] = []
         for stem, total in zip(stems, totals):
-            digits = len(str(total))
-            self.steps.append([path / f"{stem}-step-{index:0{digits}}.png" for index in range(1, total + 1)])
-        free([step for steps in self.steps for step in steps], force)
+            self.steps.append((path / stem, DIGITS if total is None else len(str(total))))
+            if total is None:
+                taken += sorted(path.glob(f"{glob.escape(stem)}-step-*.png"))
+            else:
+                taken += [self._step(len(self.steps) - 1, index) for index in range(1, total + 1)]
+        free(taken, force)
+
+    def _step(self, picture: int, index: int) -> Path:
+        stem, digits = self.steps[picture]
+        return stem.with_name(f"{stem.name}-step-{index:0{digits}}.png")
 
     def add(self, shown: Shown) -> None:
         """Keep one evaluation; the last of a picture writes its GIF."""
         picture = shown.drawn.image if shown.drawn else shown.decode()
         if self.steps:
-            put(self.steps[shown.picture][shown.index - 1], png(picture), self.force)
+            put(self._step(shown.picture, shown.index), png(picture), self.force)
             return
         strip = self.strips.setdefault(shown.picture, [])
         strip.append(picture)

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     _ = pipe.hashes  # a recipe names every file by its bytes; reading them is part of loading
     desk.seconds["load"] = time.perf_counter() - begun
     try:
-        with Bar("drawing", sum(each.evaluations for each in settled)) as bar:
+        with Bar("drawing", total(settled)) as bar:
             for done, shown in enumerate(pipe.watch(requests), 1):
                 bar.move(done)
                 desk.take(shown, bar)
@@ -122,10 +122,10 @@ class Desk:
             if cut not in self.cut:
                 self.cut.add(cut)
                 bar.say(f"safelight: the prompt is too long for the text encoder; this was cut off: {cut!r}")
-        bar.say(self.line(index, drawn), self.voice)
+        bar.say(self.line(index, drawn, shown.index), self.voice)
 
-    def line(self, index: int, drawn: Drawn) -> str:
-        """What is told of a finished picture."""
+    def line(self, index: int, drawn: Drawn, evaluations: int) -> str:
+        """What is told of a finished picture, which took so many evaluations."""
         name = self.place.name(index)
         if not self.json:
             return f"{name}  seed {drawn.recipe.seed}"
@@ -133,7 +133,7 @@ class Desk:
             "file": name,
             "seed": drawn.recipe.seed,
             "steps_run": len(self.settled[index].levels) - 1,
-            "evaluations": self.settled[index].evaluations,
+            "evaluations": evaluations,
             "cut": drawn.cut,
             "seconds": {"load": self.seconds["load"], **drawn.seconds},
             "recipe": json.loads(drawn.recipe.json()),
@@ -141,17 +141,24 @@ class Desk:
         return json.dumps(told)  # ASCII, which every terminal and pipe takes
 
 
+def total(settled: Sequence[Settled]) -> int | None:
+    """Evaluations of all of them; None where one sampler finds out on its way."""
+    counts = [each.evaluations for each in settled]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
 def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:
     """What is about to be drawn, in one line."""
     first = settled[0]
     seeds = sorted({each.request.seed for each in settled})
     run, steps = len(first.levels) - 1, first.request.steps
+    count = "as many evaluations as it takes" if first.evaluations is None else f"{first.evaluations} evaluations"
     words = [
         pipe.name,
         f"{first.size[0]}x{first.size[1]}",
         f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}",
         f"{run} steps" if run == steps else f"{run} of {steps} steps (strength {first.request.strength:g})",
-        f"{first.sampler.sampler.name} ({first.evaluations} evaluations)",
+        f"{first.sampler.sampler.name} ({count})",
         f"guidance {first.guidance:g}",
         str(pipe.place),
     ]

@@ -68,7 +68,7 @@ class Shown:
 
     Attributes:
         picture: place of the picture in its request, from 0.
-        index, total: evaluations done, of all.
+        index, total: evaluations done, of all; total is None where nobody knows before (adaptive steps).
         level: where the picture is now.
         latents: what the network believes it to be: [1, Z, h, w].
         pipe: whose latents they are.
@@ -77,7 +77,7 @@ class Shown:
 
     picture: int
     index: int
-    total: int
+    total: int | None
     level: Level
     latents: Tensor
     pipe: Pipe
@@ -166,12 +166,12 @@ class Pipe:
             adopt(self.place)  # at every resumption: another pipe of this thread may have drawn in between
             begun = time.perf_counter()
             place, step = next(steps)
-            if step.index == step.total:
+            if step.last:
                 wait(self.place.device)
             for one in live:  # a call is the work of all who share it
                 seconds[one]["denoise"] += (time.perf_counter() - begun) / len(live)
             shown = Shown(place, step.index, step.total, step.level, step.denoised, self)
-            if step.index == step.total:
+            if step.last:
                 live.remove(place)
                 drawn = self._drawn(settled[place], shared[place], step.x, seconds[place])
                 shown = replace(shown, latents=step.x, drawn=drawn)

@@ -68,7 +68,7 @@ class Sampler:
         order, rule_order: see the module.
         options: every option that the function takes, with this row's value.
         stochastic: whether it draws noise with these options.
-        evaluations: (levels, path) -> how often the network is asked; None where only the run can tell (adaptive steps).
+        evaluations: (levels, path) -> how often the network is asked; None where only the run can tell.
         paper: where it comes from.
         names: what other programs call it.
         noise: ``fresh`` draws anew for every step; ``path`` reads one path per picture, so that more steps come closer
