@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from safelight.core.guidance import begin
 from safelight.core.run import Denoised
 from safelight.errors import RequestError
 
@@ -107,6 +108,7 @@ class _Picture:
 
     def __init__(self, place: int, job: Job) -> None:
         self.place, self.job = place, job
+        self.guidance = begin(job.guidance)
         self.run: Run = job.sampler(job.x, job.levels, job.noise)
         self.total = job.sampler.evaluations(job.levels)
         self.index = 0
@@ -129,7 +131,7 @@ class _Picture:
             self.shown = self.job.constraint.question(self.x, self.level)
         else:
             self.shown = self.x
-        self.branches = self.job.guidance.branches(self.level)
+        self.branches = self.guidance.branches(self.level)
         self.answers: dict[str, Tensor] = {}
 
     def hear(self, branch: str, x0: Tensor) -> Step | None:
@@ -137,7 +139,7 @@ class _Picture:
         self.answers[branch] = x0
         if len(self.answers) < len(self.branches):
             return None
-        answer = self.job.guidance.combine(self.shown, self.level, self.answers)
+        answer = self.guidance.combine(self.shown, self.level, self.answers)
         if (constraint := self.job.constraint) is not None:
             uncond = None if answer.uncond is None else constraint.answer(answer.uncond, self.level)
             answer = Denoised(constraint.answer(answer.x0, self.level), uncond)

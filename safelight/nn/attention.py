@@ -27,6 +27,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causa
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
 
 
+def attended(q: Tensor, k: Tensor) -> Tensor:
+    """How much each key is looked at by all queries together, heads averaged: [B, M], M numbers that sum to N.
+
+    Args:
+        q: [B, H, N, D]. k: [B, H, M, D]; the logits are those of `attend`, and computed in full: for small grids.
+    """
+    logits = torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+    return logits.softmax(dim=-1).mean(dim=1).sum(dim=1)
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, N, H * D] -> [B, H, N, D]; head 0 is the first D channels."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -64,7 +74,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None, image_tokens: Tensor | None = None) -> Tensor:
         """[B, N, width] -> [B, N, width]; ``context`` None means ``x`` itself."""
         source = x if context is None else context
-        q, k, v = (split_heads(y, self.heads) for y in (self.to_q(x), self.to_k(source), self.to_v(source)))
+        return self.mix(self.to_q(x), self.to_k(source), self.to_v(source), image_tokens)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, image_tokens: Tensor | None = None) -> Tensor:
+        """What the layer makes of projected queries [B, N, C], keys and values [B, M, C]: [B, N, C].
+
+        ``forward`` behind the first projections: for those who change what is asked, not how it is answered.
+        """
+        q, k, v = (split_heads(y, self.heads) for y in (q, k, v))
         if self.upcast and q.dtype in (torch.float16, torch.bfloat16):
             y = attend(q.float(), k.float(), v.float()).to(v.dtype)
         else:

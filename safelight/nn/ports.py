@@ -16,6 +16,9 @@ from safelight.nn.attention import Attention
 SelfAttention = Callable[[str, Attention, Tensor], Tensor]
 """(name of the layer, the layer, its normalised input [B, N, C]) -> what stands in for its output, [B, N, C]."""
 
+Passage = Callable[[str, Tensor, Tensor], Tensor]
+"""(name of the block, what went in [B, N, C], what came out [B, N, C]) -> what goes on, [B, N, C]."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -28,8 +31,9 @@ class Ports:
         block_residuals: added inside the way down, one [B, C, h, w] per block: after the last attention where the
             block has one, else to what it hands on (T2I-Adapter). May be shorter than the list of blocks.
         image_tokens: [B, M, E], read by the cross-attention layers beside the text; each needs an image adapter.
-        override: called instead of each self-attention layer: perturbed and skip-layer guidance, reference
-            attention, layouts of several views.
+        override: called instead of each self-attention layer: perturbed and smoothed guidance, reference attention,
+            layouts of several views.
+        passage: called behind each transformer block: skip-layer guidance.
     """
 
     residuals: Sequence[Tensor] = ()
@@ -37,6 +41,7 @@ class Ports:
     block_residuals: Sequence[Tensor] = ()
     image_tokens: Tensor | None = None
     override: SelfAttention | None = None
+    passage: Passage | None = None
 
 
 NO_PORTS = Ports()

@@ -40,11 +40,14 @@ class Shape:
 
 
 class TransformerBlock(nn.Module):
-    """x + attn1(norm x), + attn2(norm x, context), + ff(norm x): [B, N, C] -> [B, N, C]."""
+    """x + attn1(norm x), + attn2(norm x, context), + ff(norm x): [B, N, C] -> [B, N, C].
+
+    `name` is the block's dotted name in its network, set by the network that owns it: ports address blocks by it.
+    """
 
     def __init__(self, width: int, shape: Shape) -> None:
         super().__init__()
-        self.only_cross = shape.only_cross
+        self.name, self.only_cross = "", shape.only_cross
         self.norm1 = nn.LayerNorm(width)
         first = shape.context_width if shape.only_cross else None
         self.attn1 = Attention(width, shape.heads, first, upcast=shape.upcast)
@@ -55,7 +58,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, ports: Ports = NO_PORTS) -> Tensor:
         """``context`` is [B, M, X]."""
-        y = self.norm1(x)
+        entered, y = x, self.norm1(x)
         if self.only_cross:
             x = x + self.attn1(y, context)
         elif ports.override is None:
@@ -63,7 +66,8 @@ class TransformerBlock(nn.Module):
         else:
             x = x + ports.override(self.attn1.name, self.attn1, y)
         x = x + self.attn2(self.norm2(x), context, ports.image_tokens)
-        return x + self.ff(self.norm3(x))
+        x = x + self.ff(self.norm3(x))
+        return x if ports.passage is None else ports.passage(self.name, entered, x)
 
 
 class SpatialTransformer(nn.Module):

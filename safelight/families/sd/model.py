@@ -22,7 +22,7 @@ from safelight.nn.config import DEEPEST, from_released, per_level, positive
 from safelight.nn.embed import StepEmbedding, sinusoid
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.resnet import Downsample, ResnetBlock, Upsample
-from safelight.nn.transformer import Shape, SpatialTransformer
+from safelight.nn.transformer import Shape, SpatialTransformer, TransformerBlock
 
 FIXED: dict[str, tuple[Any, ...]] = {
     "_class_name": ("UNet2DConditionModel",),
@@ -178,7 +178,7 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], 1e-5)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
         for name, layer in self.named_modules():
-            if isinstance(layer, Attention):
+            if isinstance(layer, Attention | TransformerBlock):
                 layer.name = name
 
     def forward(

@@ -1,0 +1,1 @@
+"""Guidance beyond the plain: each rule wraps another or stands alone; see `safelight.core.guidance`."""
