@@ -7,11 +7,10 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli.bar import LINE_EVERY, Bar
+from safelight.cli.watch import Watch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.card:
         carded(pipe.folder)
     settings = Settings(args.steps, args.guidance, args.seed, args.sampler, args.width, cores())
-    watch = _Watch()
+    watch = Watch()
     claims: list[Claim] = []
 
     def keep(findings: list[Finding]) -> None:
@@ -88,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         if place:
             record(place, found)
 
-    with watch.bars:
+    with watch:
         found = trial.trial(pipe, args.prompts, settings, watch)
         print(found.scores.table(), flush=True)
         keep(trial.verdicts(Path(pipe.name).name, found.scores, trial.BARS[args.bars]))
@@ -140,7 +139,7 @@ def _place(args: argparse.Namespace) -> Path | None:
 
 
 def _more(
-    args: argparse.Namespace, place: Path | None, pipe: Any, found: Any, settings: Any, watch: _Watch
+    args: argparse.Namespace, place: Path | None, pipe: Any, found: Any, settings: Any, watch: Watch
 ) -> Iterator[list[Finding]]:
     """What was asked for beside the scores, one thing after the other; pictures are written after their figures."""
     from safelight.evaluate.figurines import curves, floors, neighbours, trial
@@ -177,21 +176,6 @@ def _save(picture: Image, place: Path | None, word: str) -> None:
 def _beside(place: Path, word: str) -> Path:
     """``evidence/figurines.json`` and ``sheet`` -> ``evidence/figurines-sheet.png``."""
     return place.with_name(f"{place.stem}-{word}.png")
-
-
-class _Watch:
-    """Shows one bar after the other: a new one where something else, or the same anew, is begun."""
-
-    def __init__(self) -> None:
-        self.bars = ExitStack()
-        self.bar: Bar | None = None
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """See `safelight.evaluate.figurines.pictures.Tell`."""
-        if self.bar is None or (self.bar.title, self.bar.total) != (what, total) or done < self.bar.done:
-            self.bars.close()
-            self.bar = self.bars.enter_context(Bar(what, total, every=LINE_EVERY, keep=True))
-        self.bar.move(done)
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -30,7 +30,8 @@ def place_weights(grid: int, scale: int, detail: float, seed: int) -> Tensor:
     """
     people = random_people(np.random.default_rng(key(seed, "places")), SEEN)
     camera = portrait_camera(grid * scale)
-    labels = np.stack([render(person, camera, buffers=("labels",)).labels for person in people])
+    seen = [render(person, camera, buffers=("labels",)).labels for person in people]
+    labels = np.stack([each for each in seen if each is not None])
     share = part_areas(labels) ** -detail
     places = share[labels].mean(0).reshape(grid, scale, grid, scale).mean((1, 3))
     return torch.from_numpy(places / places.mean()).float()
