@@ -45,6 +45,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how("--schedule", metavar="NAME", help="which noise levels are visited, such as karras")
     how("--option", metavar="NAME=VALUE", action="append", default=[], help="of the sampler, such as eta=0.5")
     how("--guidance", type=float, metavar="S", help="1 follows the prompt alone, more exaggerates it")
+    how("--noise", metavar="KIND", help="path, fresh, or another program's: diffusers, comfyui, a1111-gpu ...")
+    how("--ensd", type=int, metavar="N", default=0, help="A1111's eta noise seed delta, with its noise")
+    how("--variation", metavar="SEED:X", help="mix in another seed's noise: 0 leaves this picture, 1 gives the other")
     how("--rescale", type=float, metavar="X", default=0.0, help="0 to 1, pulls the spread of guided predictions back")
     how("--clip-skip", type=int, metavar="N", default=1, help="text layer counted from the last, 1 is the last itself")
     over = parser.add_argument_group("over a picture").add_argument
@@ -202,6 +205,9 @@ def asked(args: argparse.Namespace) -> list[Request]:
         guidance=args.guidance,
         rescale=args.rescale,
         seed=_seed(args.seed),
+        noise=args.noise,
+        ensd=args.ensd,
+        variation=None if args.variation is None else _variation(args.variation),
         size=_size(args.size),
         image=None if args.image is None else open_picture(args.image),
         strength=args.strength,
@@ -236,6 +242,14 @@ def _seed(text: str) -> int:
         return int(text)
     except ValueError:
         raise RequestError(f"--seed is a whole number or random, not {text!r}") from None
+
+
+def _variation(text: str) -> tuple[int, float]:
+    seed, colon, strength = text.rpartition(":")
+    try:
+        return (_seed(seed) if colon else int(seed)), float(strength)
+    except ValueError:
+        raise RequestError(f"--variation is SEED:STRENGTH, such as 7:0.2, not {text!r}") from None
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -1,10 +1,10 @@
 """One path of noise per picture: however a run is cut into steps, its noise is read off the same curve.
 
-A reverse step at rate 1 from s to t adds sigma_t (X(lam_t) - e^-h X(lam_s)), h = lam_t - lam_s, where X is the stationary
-Ornstein-Uhlenbeck process, X(lam) = e^-lam W(e^(2 lam)) with W a Brownian motion over the signal-to-noise ratio. So
-neighbouring steps compose exactly to the step over both, overlapping steps share what they overlap in (the mid point of
-DPM++ SDE needs that for its order), and the same seed tends to one picture as the steps grow. A sampler that renews
-noise at another rate reads the same W; its steps then compose up to O(h), which is enough for the same limit.
+A reverse step at rate 1 from s to t adds sigma_t (X(lam_t) - e^-h X(lam_s)), h = lam_t - lam_s, where X is the
+stationary Ornstein-Uhlenbeck process, X(lam) = e^-lam W(e^(2 lam)) with W a Brownian motion over the signal-to-noise
+ratio. So neighbouring steps compose exactly to the step over both, overlapping steps share what they overlap in (the
+mid point of DPM++ SDE needs that for its order), and the same seed tends to one picture as the steps grow. A sampler
+that renews noise at another rate reads the same W; its steps compose up to O(h), and still tend to one picture.
 
 X is known at the leaves of a binary tree over lam. A node is a function of its place and its parents alone (Levy's
 construction), so nothing depends on the order of questions. Shapes: [1, *shape].
@@ -43,9 +43,7 @@ class Brownian:
         device: where the noise is put after it was made on the CPU.
     """
 
-    def __init__(
-        self, seed: int, shape: tuple[int, ...], view: int = 0, device: str | torch.device = "cpu"
-    ) -> None:
+    def __init__(self, seed: int, shape: tuple[int, ...], view: int = 0, device: str | torch.device = "cpu") -> None:
         self.seed, self.shape, self.view, self.device = seed, shape, view, device
         self._fresh = Fresh(seed, shape, view, device)
         # Nodes on the way to the last two leaves; neighbours share most of theirs. Replaced as a whole, never changed.

@@ -1,8 +1,8 @@
 """Philox-4x32-10: random numbers as a function of a counter and a key, and the normals that CUDA makes of them.
 
-What a seed means on an NVIDIA card: number i of draw n is the first normal of the block with counter (n, 0, i, 0) and the
-seed as key, as long as the card has a thread for every number (40 960 on the smallest, 270 336 on the largest); beyond
-that, cards differ among themselves. Integers are int64 tensors that hold 32 bits; shapes [N].
+What a seed means on an NVIDIA card: number i of draw n is the first normal of the block with counter (n, 0, i, 0) and
+the seed as key, as long as the card has a thread for every number (40 960 on a T4, 270 336 on an H100); beyond that,
+cards differ among themselves. Integers are int64 tensors that hold 32 bits; shapes [N].
 
 Sources: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11, section 3.3; Box & Muller 1958, in the form
 that the cuRAND documentation gives; the layout of counters as measured in pytorch issues 194676 and 196613.

@@ -6,8 +6,7 @@ Source: Rombach et al. 2022, section 3; Meng et al. 2021 (SDEdit: a later start)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safelight.core.constrain import Keep
-from safelight.core.guidance import CFG, Guidance, Unguided
-from safelight.core.noise import Fresh, start_noise
-from safelight.core.path import Level
-from safelight.core.prediction import denoised_rows
+from safelight.core.kinds import Variation
 from safelight.core.sample import Job
+from safelight.core.sources import source
 from safelight.families.family import Model, Prompt
+from safelight.generate.answer import evaluator as evaluator
+from safelight.generate.compose import numbers, questions
 from safelight.generate.picture import to_mask, to_tensor
 from safelight.generate.settle import Settled
 
@@ -41,35 +40,47 @@ class Scene:
     mask: Tensor | None = None
 
 
-def guidance_of(model: Model, settled: Settled) -> Guidance:
-    """The guidance that was asked for."""
-    scale = settled.guidance
-    both = settled.sampler.uncond
-    return Unguided() if scale == 1.0 and not both else CFG(scale, settled.request.rescale, model.prediction, both=both)
-
-
 @torch.no_grad()
-def read(model: Model, settled: Settled) -> Scene:
-    """Encode the prompts, one by one, and the image and mask where there are any."""
+def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
+    """Encode the prompts, one by one, and the image and mask where there are any.
+
+    Args:
+        weak: reads the prompt for itself, where a rule asks it.
+    """
     request = settled.request
-    words = model.encode(Prompt(request.prompt, settled.size, request.skip))
+    prompt = Prompt(request.prompt, settled.size, request.skip)
+    names = {name for level in settled.levels[:-1] for name in settled.rule.branches(level)}
+    words = model.encode(prompt)
     conds, cut = {"cond": words.cond}, words.cut
-    if settled.branches > 1:
+    if "uncond" in names:
         against = model.encode(Prompt(request.negative, settled.size, request.skip, negative=True))
         conds, cut = {**conds, "uncond": against.cond}, cut + against.cut
-    if request.image is None:
-        return Scene(conds, cut)
+    if model.tell is not None:
+        conds = {name: model.tell(cond, numbers(settled.guidance)[0]) for name, cond in conds.items()}
+    if weak is not None and "weak" in names:
+        conds["weak"] = weak.encode(prompt).cond
+    scene = Scene(conds, cut)
+    if request.image is not None:
+        scene = _over(model, settled, scene)
+    told = dict(scene.conds)
+    return replace(scene, conds={**told, **questions(model, request, told, told.get("weak"))})
+
+
+def _over(model: Model, settled: Settled, scene: Scene) -> Scene:
+    """The scene with the image and mask of the request."""
+    request = settled.request
+    assert request.image is not None
     picture = to_tensor(request.image, settled.size)
     known = encode(model, picture)
     if request.mask is None:
-        return Scene(conds, cut, known)
+        return replace(scene, known=known)
     mask = to_mask(request.mask, settled.size)
     small = F.interpolate(mask, size=known.shape[-2:]).to(known.device)
     if model.conceal is None:
-        return Scene(conds, cut, known, small)
+        return replace(scene, known=known, mask=small)
     hidden = encode(model, picture * (mask < 0.5))
-    conds = {name: model.conceal(cond, small, hidden) for name, cond in conds.items()}
-    return Scene(conds, cut, known)
+    conds = {name: model.conceal(cond, small, hidden) for name, cond in scene.conds.items()}
+    return replace(scene, conds=conds, known=known)
 
 
 @torch.no_grad()
@@ -91,7 +102,14 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
     request, levels = settled.request, settled.levels
     shape = model.latent.shape(*settled.size)
     device = next(model.network.parameters()).device
-    noise = start_noise(request.seed, shape).to(device)
+    noise, steps = source(
+        settled.noise,
+        request.seed,
+        shape,
+        ensd=request.ensd,
+        variation=Variation(*request.variation) if request.variation else None,
+        device=device,
+    )
     if scene.known is None:
         x = model.defaults.start(noise, levels)
     else:
@@ -102,26 +120,12 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
         sampler=settled.sampler,
         levels=levels,
         x=x,
-        noise=Fresh(request.seed, shape, device=device),
-        guidance=guidance_of(model, settled),
+        noise=steps,
+        guidance=settled.rule,
         conds=scene.conds,
         constraint=None if scene.mask is None or scene.known is None else Keep(scene.known, scene.mask, noise),
-        width=request.rows,
+        width=settled.rows,
     )
-
-
-def evaluator(model: Model) -> Any:
-    """The driver's question, answered by the network: rows of x, one level and one condition each -> x0."""
-
-    @torch.no_grad()
-    def evaluate(x: Tensor, levels: Sequence[Level], conds: Sequence[Any]) -> Tensor:
-        weight = next(model.network.parameters())
-        seen = x.to(weight.dtype)
-        told = conds[0].cat(conds[1:]).to(seen)
-        t = torch.tensor([level.t for level in levels], dtype=torch.float32, device=x.device)
-        return denoised_rows(model.prediction, x, model.predict(seen, t, told).to(x.dtype), levels)
-
-    return evaluate
 
 
 def finish(settled: Settled, colours: Tensor) -> Tensor:

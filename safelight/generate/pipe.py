@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
@@ -27,7 +28,7 @@ from safelight.families.family import Model
 from safelight.generate import image as task
 from safelight.generate import models
 from safelight.generate.picture import to_picture
-from safelight.generate.recipe import KEY, TEXT, Recipe
+from safelight.generate.recipe import KEY, TEXT, Recipe, finite
 from safelight.generate.request import Request
 from safelight.generate.settle import Settled, settle
 from safelight.runtime.device import Place, adopt, pick, wait
@@ -101,12 +102,14 @@ class Pipe:
     Attributes:
         name: of the model, or of its folder. folder: where it lies.
         model: its parts. place: device, number format and threads.
+        weak: a weaker model of the same latents, which autoguidance leads away from.
     """
 
     name: str
     folder: Path
     model: Model
     place: Place
+    weak: Pipe | None = None
 
     def __call__(self, request: Request | str, count: int = 1) -> Iterator[Shown]:
         """Draw ``count`` pictures, watching every evaluation; see `watch`."""
@@ -137,10 +140,10 @@ class Pipe:
 
     def settle(self, request: Request | str) -> Settled:
         """What exactly a request would compute, without computing it."""
-        return settle(self.model, _request(request))
+        return settle(self.model, _request(request), None if self.weak is None else self.weak.model)
 
     def _watch(self, settled: Sequence[Settled], together: int) -> Iterator[Shown]:
-        first, scenes = 0, Scenes(self.model)
+        first, scenes = 0, Scenes(self.model, None if self.weak is None else self.weak.model)
         while first < len(settled):
             end = first + 1
             most = together or settled[first].together
@@ -160,7 +163,7 @@ class Pipe:
             shared.append(scenes.read(each))
             spent["encode"] = time.perf_counter() - begun
         jobs = [task.job(self.model, each, scene) for each, scene in zip(settled, shared)]
-        steps = sample_many(task.evaluator(self.model), jobs)
+        steps = sample_many(task.evaluator(self.model, None if self.weak is None else self.weak.model), jobs)
         live = set(range(len(jobs)))
         while live:
             adopt(self.place)  # at every resumption: another pipe of this thread may have drawn in between
@@ -195,12 +198,18 @@ class Pipe:
             prompt=request.prompt,
             negative=request.negative,
             seed=request.seed,
+            noise=settled.noise,
+            ensd=request.ensd,
+            variation=request.variation,
             steps=request.steps or len(settled.levels) - 1,
             sampler=settled.sampler.sampler.name,
             options=dict(settled.sampler.options),
             schedule=settled.schedule,
             levels=[list(level) for level in settled.levels],
-            guidance=settled.guidance,
+            guidance=list(settled.guidance) if isinstance(settled.guidance, tuple) else settled.guidance,
+            interval=None if request.interval is None else [finite(end) for end in request.interval],
+            rules=[rule.told() for rule in request.rules],
+            weak=self._weak(request),
             rescale=request.rescale,
             size=settled.size,
             skip=request.skip,
@@ -214,6 +223,11 @@ class Pipe:
             camera=notes(self.folder).get("camera"),
         )
 
+    def _weak(self, request: Request) -> dict[str, Any] | None:
+        if self.weak is None or not any(rule.name == "autoguidance" for rule in request.rules):
+            return None
+        return {"name": self.weak.name, "family": self.weak.model.family, "files": self.weak.hashes}
+
     @cached_property
     def hashes(self) -> dict[str, str]:
         """File below the model's folder -> SHA-256, of every file that was read."""
@@ -223,15 +237,15 @@ class Pipe:
 class Scenes:
     """Encoded texts and pictures, read once for neighbours that differ in nothing but their seed."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, weak: Model | None) -> None:
+        self.model, self.weak = model, weak
         self.last: tuple[Request, task.Scene] | None = None
 
     def read(self, settled: Settled) -> task.Scene:
         """The scene of this picture."""
-        asked = replace(settled.request, seed=0)
+        asked = replace(settled.request, seed=0, variation=None)
         if self.last is None or self.last[0] != asked:
-            self.last = asked, task.read(self.model, settled)
+            self.last = asked, task.read(self.model, settled, self.weak)
         return self.last[1]
 
 
@@ -248,13 +262,18 @@ def source(picture: Image | None) -> dict[str, str] | None:
 
 
 def load(
-    model: str = models.DEFAULT, device: str | None = None, dtype: str | None = None, threads: int | None = None
+    model: str = models.DEFAULT,
+    device: str | None = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    weak: str | None = None,
 ) -> Pipe:
     """Load a model.
 
     Args:
         model: the name of one that came with safelight, or a released folder with a ``model_index.json``.
         device, dtype, threads: see `safelight.runtime.device.pick`.
+        weak: name or folder of a weaker model of the same latents, for the rule ``autoguidance``.
 
     Raises:
         UnknownNameError: no such model. WeightsError, ConfigError: it is damaged or of an unknown kind.
@@ -262,4 +281,5 @@ def load(
     place = pick(device, dtype, threads)
     folder = models.locate(model)
     name = model if model in models.shipped() else folder.resolve().name  # where it lies is nobody's business
-    return Pipe(name, folder, models.load_model(folder, place), place)
+    lesser = None if weak is None else load(weak, device, dtype, threads)
+    return Pipe(name, folder, models.load_model(folder, place), place, lesser)

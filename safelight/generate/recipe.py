@@ -16,6 +16,7 @@ from typing import Any
 from PIL.Image import Image
 
 from safelight import __version__
+from safelight.core.kinds import KINDS as KINDS_OF_NOISE
 from safelight.core.samplers.table import SAMPLERS
 from safelight.errors import ImageError
 
@@ -42,6 +43,13 @@ class Recipe:
         options: every option of the sampler; an infinite number is the text "inf", since JSON has no such number.
         levels: every level visited, as [alpha, sigma, t].
         seed: this picture's own.
+        noise: where it came from, a name of ``core/kinds.py``; recipes that do not say were drawn with ``fresh``.
+        ensd: added to the seed for the noise of the steps, 0 where nothing was.
+        variation: seed and strength of the noise mixed in; None without.
+        guidance: the scale, or a list of one for each step.
+        interval: noise above and up to which guidance worked, the text "inf" for any; None for everywhere.
+        rules: ``name`` and ``options`` of each rule of guidance, all options filled in.
+        weak: the weaker model of autoguidance, as ``model``; None without.
         rows: rows of every network call.
         threads: of one operation on a CPU; other numbers may change the last bits.
         image, mask: SHA-256 of the pixels that came in, and their file names; None without.
@@ -58,7 +66,7 @@ class Recipe:
     options: Mapping[str, float | str]
     schedule: str
     levels: list[list[float]]
-    guidance: float
+    guidance: float | list[float]
     rescale: float
     size: tuple[int, int]
     skip: int
@@ -67,6 +75,12 @@ class Recipe:
     dtype: str
     threads: int
     strength: float | None = None
+    interval: list[float | str] | None = None
+    rules: list[Mapping[str, Any]] = field(default_factory=list)
+    weak: Mapping[str, Any] | None = None
+    noise: str = "fresh"
+    ensd: int = 0
+    variation: tuple[int, float] | None = None
     image: Mapping[str, str] | None = None
     mask: Mapping[str, str] | None = None
     camera: Mapping[str, float] | None = None
@@ -77,7 +91,7 @@ class Recipe:
 
     def json(self) -> str:
         """One line of JSON."""
-        options = {name: _finite(value) for name, value in self.options.items()}
+        options = {name: finite(value) for name, value in self.options.items()}
         return json.dumps({**asdict(self), "options": options}, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -90,7 +104,9 @@ class Recipe:
             strange = sorted(set(raw) - {each.name for each in fields(cls)})
             if strange:
                 raise ImageError(f"the recipe holds what this version does not know: {', '.join(strange)}")
-            recipe = cls(**{**raw, "size": tuple(raw["size"])})
+            mixed = raw.get("variation")
+            pairs = {"size": tuple(raw["size"]), "variation": None if mixed is None else tuple(mixed)}
+            recipe = cls(**{**raw, **pairs})
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ImageError(f"the recipe is damaged ({error})") from None
         for name, fits in KINDS.items():
@@ -101,19 +117,22 @@ class Recipe:
     def parameters(self) -> str:
         """The text that A1111 writes and other programs read: prompt, negative prompt, settings."""
         hashes = [value for name, value in self.model.get("files", {}).items() if name.startswith("unet/")]
-        row = SAMPLERS.get(self.sampler)
+        row, noise = SAMPLERS.get(self.sampler), KINDS_OF_NOISE.get(self.noise)
         settings: dict[str, Any] = {
             "Steps": self.steps,
             "Sampler": next(iter(row.aliases), row.name) if row else self.sampler,
             "Schedule type": SCHEDULE_TYPES.get(self.schedule, self.schedule),
-            "CFG scale": f"{self.guidance:g}",
+            "CFG scale": None if isinstance(self.guidance, list) else f"{self.guidance:g}",
             "Seed": self.seed,
+            "Variation seed": self.variation[0] if self.variation else None,
+            "Variation seed strength": f"{self.variation[1]:g}" if self.variation else None,
             "Size": f"{self.size[0]}x{self.size[1]}",
             "Model hash": next((h[:10] for h in hashes if len(h) == 64), None),
             "Model": self.model.get("name"),
             "Denoising strength": None if self.strength is None else f"{self.strength:g}",
             "Clip skip": self.skip + 1 if self.skip else None,
-            "RNG": "CPU",
+            "ENSD": self.ensd or None,
+            "RNG": "NV" if noise and noise.start == "cuda" else "CPU",
             "Version": f"safelight {self.safelight}",
         }
         last = ", ".join(f"{name}: {quoted(str(value))}" for name, value in settings.items() if value is not None)
@@ -137,16 +156,26 @@ def _table(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, Mapping) and all(map(fits, value.values()))
 
 
+def _rule(value: Any) -> bool:
+    both = isinstance(value, Mapping) and set(value) == {"name", "options"}
+    return both and _text(value["name"]) and _table(lambda each: _number(each) or _text(each))(value["options"])
+
+
 def _level(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(map(_number, value))
 
 
 KINDS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("task", "prompt", "negative", "sampler", "schedule", "device", "dtype"), _text),
+    **dict.fromkeys(("task", "prompt", "negative", "sampler", "schedule", "noise", "device", "dtype"), _text),
     **dict.fromkeys(("safelight", "torch", "machine"), _text),
-    **dict.fromkeys(("seed", "steps", "skip", "rows", "threads", "numerics"), _whole),
-    **dict.fromkeys(("guidance", "rescale"), _number),
+    **dict.fromkeys(("seed", "ensd", "steps", "skip", "rows", "threads", "numerics"), _whole),
+    "rescale": _number,
+    "guidance": lambda value: _number(value) or (isinstance(value, list) and bool(value) and all(map(_number, value))),
+    "interval": lambda value: value is None or (len(value) == 2 and all(_number(end) or end == "inf" for end in value)),
+    "rules": lambda value: isinstance(value, list) and all(map(_rule, value)),
+    "weak": lambda value: value is None or (isinstance(value, Mapping) and _table(_text)(value.get("files", {}))),
     "strength": lambda value: value is None or _number(value),
+    "variation": lambda value: value is None or (len(value) == 2 and _whole(value[0]) and _number(value[1])),
     "size": lambda value: len(value) == 2 and all(map(_whole, value)),
     "model": lambda value: isinstance(value, Mapping) and _table(_text)(value.get("files", {})),
     "options": _table(lambda value: _number(value) or _text(value) or isinstance(value, float)),
@@ -157,7 +186,8 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 """What the fields of a recipe from a file may hold: a file may have been written by anyone."""
 
 
-def _finite(value: float | str) -> float | str:
+def finite(value: float | str) -> float | str:
+    """The value as JSON can hold it: an infinite number is a text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

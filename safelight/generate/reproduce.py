@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from safelight.errors import ImageError, UnknownNameError
+from safelight.errors import ImageError, RequestError, UnknownNameError
+from safelight.generate.guiding import Rule
 from safelight.generate.models import shipped
 from safelight.generate.pipe import Drawn, Pipe, load, source
 from safelight.generate.recipe import Recipe
@@ -60,12 +61,13 @@ def compare(first: Image, second: Image) -> Difference:
     return Difference(int(apart.max()), float(apart.any(-1).mean()), psnr)
 
 
-def load_for(recipe: Recipe, model: str | None = None) -> Pipe:
+def load_for(recipe: Recipe, model: str | None = None, weak: str | None = None) -> Pipe:
     """Load the model that a picture was drawn with: same number format, same threads, same device if it is here.
 
     Args:
         model: name or folder; None for the one that the recipe names, if it came with safelight: what a file names is
             never opened.
+        weak: the same of the weaker model, where the picture was drawn with one.
 
     Raises:
         UnknownNameError: the recipe's model is not here; says to name its folder.
@@ -79,7 +81,11 @@ def load_for(recipe: Recipe, model: str | None = None) -> Pipe:
         if model not in shipped():
             known = [*shipped(), "its folder, with --model"]
             raise UnknownNameError("model, though the picture was drawn with it", model, known)
-    return load(model, device, recipe.dtype, recipe.threads)
+    if weak is None and recipe.weak is not None:
+        weak = str(recipe.weak.get("name", ""))
+        if weak not in shipped():
+            raise UnknownNameError("weaker model", weak, [*shipped(), "its folder, with --weak-model"])
+    return load(model, device, recipe.dtype, recipe.threads, weak)
 
 
 def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = None) -> Request:
@@ -99,8 +105,13 @@ def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = 
         schedule=None if recipe.schedule == "model" else recipe.schedule,
         options=recipe.options,
         guidance=recipe.guidance,
+        interval=None if recipe.interval is None else (float(recipe.interval[0]), float(recipe.interval[1])),
+        rules=_rules(recipe),
         rescale=recipe.rescale,
         seed=recipe.seed,
+        noise=recipe.noise,
+        ensd=recipe.ensd,
+        variation=recipe.variation,
         size=recipe.size,
         image=_recorded("image", recipe.image, image),
         strength=recipe.strength,
@@ -108,6 +119,13 @@ def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = 
         skip=recipe.skip,
         rows=recipe.rows,
     )
+
+
+def _rules(recipe: Recipe) -> tuple[Rule, ...]:
+    try:
+        return tuple(Rule(each["name"], each["options"]) for each in recipe.rules)
+    except RequestError as error:
+        raise ImageError(f"the recipe is damaged ({error})") from None
 
 
 def _recorded(kind: str, record: Mapping[str, str] | None, given: Image | None) -> Image | None:
@@ -125,11 +143,12 @@ def _recorded(kind: str, record: Mapping[str, str] | None, given: Image | None) 
 
 def differing(then: Recipe, now: Recipe) -> Iterator[str]:
     """What differs between the recipe in a file and that of the picture drawn again, each in a few words."""
-    yield from _files(then.model.get("files", {}), now.model.get("files", {}))
+    yield from _files("model", then.model.get("files", {}), now.model.get("files", {}))
+    yield from _files("weaker model", (then.weak or {}).get("files", {}), (now.weak or {}).get("files", {}))
     for name, words in WORDS.items():
         if getattr(then, name) != getattr(now, name):
             yield f"{words} was {getattr(then, name)}, now {getattr(now, name)}"
-    told = {"model", "image", "mask", *WORDS}
+    told = {"model", "weak", "image", "mask", *WORDS}
     for name in sorted({each.name for each in fields(Recipe)} - told):
         before, after = getattr(then, name), getattr(now, name)
         if _plain(before) != _plain(after):
@@ -142,14 +161,14 @@ def _plain(value: Any) -> Any:
     return str(value) if value in (math.inf, -math.inf) else value
 
 
-def _files(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+def _files(model: str, then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     for name in sorted({*then, *now}):
         if name not in now:
-            yield f"the model has no {name} any more"
+            yield f"the {model} has no {name} any more"
         elif name not in then:
-            yield f"the model's {name} is new"
+            yield f"the {model}'s {name} is new"
         elif then[name] != now[name]:
-            yield f"the model's {name} has other bytes ({then[name][:10]} then, {now[name][:10]} now)"
+            yield f"the {model}'s {name} has other bytes ({then[name][:10]} then, {now[name][:10]} now)"
 
 
 def redraw(recipe: Recipe, pipe: Pipe, image: Image | None = None, mask: Image | None = None) -> Drawn:

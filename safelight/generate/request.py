@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL.Image import Image
 
 from safelight.errors import PromptError, RequestError
+from safelight.generate.guiding import Rule, checked
 
 MAX_STEPS = 1000
 MAX_EDGE = 8192
@@ -27,9 +28,14 @@ class Request:
         schedule: a name of the table of schedules; None for the levels that the model's files ask for.
         options: changes of the sampler's options, such as ``{"eta": 0.5}``.
         guidance: classifier-free guidance; 1 follows the prompt alone and halves the work, 0 ignores it, more
-            exaggerates it; None for the model's own.
+            exaggerates it; one number, or one for each step; None for the model's own.
+        interval: (low, high) of the noise, sigma / alpha, above and up to which guidance works; None for everywhere.
+        rules: what is added to the guidance or stands in its place; see `Rule`.
         rescale: 0 (off) to 1, pulls the spread of guided predictions back.
         seed: of the first picture; any 64-bit number, from -2^63 to 2^64 - 1.
+        noise: a name of the table of kinds of noise (``core/kinds.py``); None for the sampler's own.
+        ensd: with A1111's noise, what is added to the seed for the noise of the steps ("eta noise seed delta").
+        variation: (seed, strength) of a picture whose noise is mixed in; strength 0 leaves this one, 1 gives the other.
         size: (width, height) in pixels, multiples of the model's stride; None for the model's own, or the image's.
         image: a picture to start from, of any size; it is fitted to ``size``.
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
@@ -49,9 +55,14 @@ class Request:
     sampler: str | None = None
     schedule: str | None = None
     options: Mapping[str, float | str] = field(default_factory=dict)
-    guidance: float | None = None
+    guidance: float | Sequence[float] | None = None
+    interval: tuple[float, float] | None = None
+    rules: Sequence[Rule] = ()
     rescale: float = 0.0
     seed: int = 0
+    noise: str | None = None
+    ensd: int = 0
+    variation: tuple[int, float] | None = None
     size: tuple[int, int] | None = None
     image: Image | None = None
     strength: float | None = None
@@ -62,8 +73,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise RequestError(f"steps must lie between 1 and {MAX_STEPS}, not {self.steps}")
-        if self.guidance is not None and not math.isfinite(self.guidance):
-            raise RequestError(f"the guidance must be a finite number, not {self.guidance}")
+        self._check_guidance()
         if not 0.0 <= self.rescale <= 1.0:
             raise RequestError(f"rescale must lie between 0 and 1, not {self.rescale}")
         if not -(2**63) <= self.seed < 2**64:
@@ -87,12 +97,38 @@ class Request:
         if not 0 <= self.rows <= 64:
             raise RequestError(f"the rows of a call must lie between 0 and 64, not {self.rows}")
 
+    def _check_guidance(self) -> None:
+        scales = self.guidance
+        if scales is not None and not isinstance(scales, int | float):
+            # Written once in one form: equal requests are equal, and one number alone is no list.
+            scales = tuple(float(each) for each in scales)
+            object.__setattr__(self, "guidance", scales[0] if len(scales) == 1 else scales)
+        for each in () if scales is None else scales if isinstance(scales, tuple) else (scales,):
+            if not math.isfinite(each):
+                raise RequestError(f"the guidance must be a finite number, not {each}")
+        if scales == ():
+            raise RequestError("the guidance is one number, or one for each step; none was given")
+        if self.interval is not None:
+            low, high = (float(end) for end in self.interval)
+            object.__setattr__(self, "interval", (low, high))
+            if not 0.0 <= low < high:
+                raise RequestError(
+                    f"the interval of guidance goes from a lower noise (0 or more) to a higher one, not {low:g} to {high:g}"
+                )
+        object.__setattr__(self, "rules", tuple(self.rules))
+        checked(tuple(self.rules))
+
     def series(self, count: int) -> list[Request]:
         """The requests for ``count`` pictures (1 to 100 000): equal but for their seeds, which count upwards.
+
+        Variations of one picture keep its seed, and the seeds of the variations count upwards instead.
 
         Raises:
             RequestError: a count out of its range, or a seed that grows out of 64 bits.
         """
         if not 1 <= count <= MAX_COUNT:
             raise RequestError(f"the number of pictures must lie between 1 and {MAX_COUNT}, not {count}")
-        return [replace(self, seed=self.seed + index) for index in range(count)]
+        if self.variation is None or not self.variation[1]:
+            return [replace(self, seed=self.seed + index) for index in range(count)]
+        other, strength = self.variation
+        return [replace(self, variation=(other + index, strength)) for index in range(count)]

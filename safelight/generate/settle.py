@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 
-from safelight.core import schedule
+from safelight.core import kinds, schedule
+from safelight.core.guidance import Guidance
+from safelight.core.kinds import Variation
 from safelight.core.path import Level
+from safelight.core.run import Denoised
 from safelight.core.samplers.row import Bound, Sampler
 from safelight.core.samplers.table import split
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
+from safelight.generate.compose import ONE_ROW, compose, numbers
 from safelight.generate.picture import to_mask
 from safelight.generate.request import Request
 from safelight.weights.notes import notes
@@ -35,6 +40,8 @@ class Settled:
         schedule: name of the schedule, or ``model`` for the levels that the model's files ask for.
         levels: those that are visited, noisiest first; shorter than ``steps + 1`` where an image is the start.
         size: (width, height) in pixels.
+        rule: the guidance, with all that the request adds to it.
+        noise: the kind of noise; ``fresh`` wherever the steps draw none and the start is our own.
     """
 
     request: Request
@@ -43,21 +50,24 @@ class Settled:
     schedule: str
     levels: list[Level]
     size: tuple[int, int]
+    rule: Guidance
+    noise: str
 
     @property
-    def guidance(self) -> float:
-        """The scale of the guidance."""
-        return GUIDANCE if self.request.guidance is None else self.request.guidance
+    def guidance(self) -> float | tuple[float, ...]:
+        """The scale of the guidance, or one for each step."""
+        scales = numbers(GUIDANCE if self.request.guidance is None else self.request.guidance)
+        return scales if len(scales) > 1 else scales[0]
 
     @property
     def branches(self) -> int:
-        """Questions that the guidance asks at a level."""
-        return 1 if self.guidance == 1.0 and not self.sampler.uncond else 2
+        """Questions that the guidance asks at a level, at most."""
+        return max(len(self.rule.branches(level)) for level in self.levels[:-1])
 
     @property
     def rows(self) -> int:
         """Rows of every network call."""
-        return self.request.rows or self.branches
+        return self.request.rows or (1 if any(rule.name in ONE_ROW for rule in self.request.rules) else self.branches)
 
     @property
     def together(self) -> int:
@@ -74,8 +84,11 @@ class Settled:
         return self.sampler.evaluations(self.levels)
 
 
-def settle(model: Model, request: Request) -> Settled:
+def settle(model: Model, request: Request, weak: Model | None = None) -> Settled:
     """Decide everything that the request leaves open.
+
+    Args:
+        weak: the weaker model that autoguidance leads away from.
 
     Raises:
         RequestError: the model cannot do what is asked, or a number does not fit it.
@@ -97,14 +110,11 @@ def settle(model: Model, request: Request) -> Settled:
     if request.image is not None:
         strength = (1.0 if model.conceal else STRENGTH) if strength is None else strength
         levels = schedule.start(levels, strength)
-    guidance = float(own.get("guidance", GUIDANCE)) if request.guidance is None else float(request.guidance)
-    if sampler.uncond and request.guidance is None:
-        guidance /= EACH_STEP
+    guidance = request.guidance
+    if guidance is None:
+        guidance = float(own.get("guidance", GUIDANCE)) / (EACH_STEP if sampler.uncond else 1.0)
     size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
     model.latent.shape(*size)
-    if guidance == 1.0 and ((request.negative and not sampler.uncond) or request.rescale):
-        what = "a negative prompt" if request.negative else "rescale"
-        raise RequestError(f"{what} does nothing at guidance 1; raise the guidance or leave it out")
     if request.skip > model.skips:
         raise RequestError(f"{request.skip} layers cannot be skipped; this model's text encoder allows {model.skips}")
     if request.mask is not None:
@@ -115,7 +125,52 @@ def settle(model: Model, request: Request) -> Settled:
     # Begun on nothing and left: what a sampler does not take, it says before the model is asked.
     next(bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)))
     filled = replace(request, steps=steps, guidance=guidance, strength=strength, size=size)
-    return Settled(filled, task, bound, wanted or "model", levels, size)
+    rule = compose(model, filled, levels, both=sampler.uncond, weak=weak)
+    return Settled(filled, task, bound, wanted or "model", levels, size, rule, noise_of(bound, levels, filled))
+
+
+def noise_of(bound: Bound, levels: Sequence[Level], request: Request) -> str:
+    """The kind of noise that a request draws from.
+
+    Raises:
+        RequestError: the kind cannot do what is asked, would change nothing, or is not known to be what the other
+            program draws there. UnknownNameError: no such kind.
+    """
+    row = bound.sampler
+    name = request.noise or row.noise
+    variation = Variation(*request.variation) if request.variation else None
+    if words := kinds.refusal(name, request.seed, request.ensd, variation):
+        raise RequestError(words)
+    asks = draws(bound, levels) if name != "fresh" else []
+    if kinds.KINDS[name].steps == "stream":
+        if request.image is not None:
+            raise RequestError(f"noise {name!r} is known for pictures from text only; leave it or the image out")
+        # Other programs draw once a step; their trees of noise, and what they draw for churn and stages, are not known.
+        once = [(s, t) for s, t in pairwise(levels) if t.sigma]
+        if asks and (row.noise == "path" or asks != once):
+            raise RequestError(f"what other programs draw for {row.name} is not known; use noise 'path' or 'fresh'")
+    if not asks and (request.ensd or request.noise == "path"):
+        what = "ensd" if request.ensd else "noise 'path'"
+        raise RequestError(f"{what} does nothing: {row.name} draws no noise after its start; leave it out")
+    return "fresh" if name == "path" and not asks else name
+
+
+def draws(bound: Bound, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
+    """For which steps a run over these levels asks for noise, in order; found by one on a single zero."""
+    asked: list[tuple[Level, Level]] = []
+
+    def noise(s: Level, t: Level) -> torch.Tensor:
+        asked.append((s, t))
+        return torch.zeros(1)
+
+    nothing = torch.zeros(1)
+    run = bound(nothing, levels, noise)
+    try:
+        next(run)
+        while True:
+            run.send(Denoised(nothing, nothing))
+    except StopIteration:
+        return asked
 
 
 def checked(sampler: Sampler, options: Mapping[str, float | str]) -> dict[str, float | str]:

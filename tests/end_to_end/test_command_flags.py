@@ -33,6 +33,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "--option": ("eta=0.7",),
     "--guidance": ("1",),
     "--rescale": ("0.7",),
+    "--noise": ("a1111-gpu",),
+    "--variation": ("8:0.5",),
     "--clip-skip": ("2",),
     "--dtype": ("bf16",),
 }
@@ -54,6 +56,19 @@ WRONG: dict[str, dict[str, str]] = {
     },
     "--guidance": {"nan": "finite number", "inf": "finite number", "x": "invalid float value"},
     "--rescale": {"2": "between 0 and 1"},
+    "--noise": {
+        "comfy": "the nearest known: comfyui",
+        "path --sampler euler": "does nothing: euler draws no noise",
+        "diffusers --sampler euler --option s_churn=1": "is not known",
+    },
+    "--ensd": {"x": "invalid int value", "3": "belongs to noise 'a1111'", "3 --noise a1111": "draws no noise"},
+    "--variation": {
+        "7": "SEED:STRENGTH",
+        "7:x": "SEED:STRENGTH",
+        "7:2": "between 0 and 1",
+        "7:0.5 --noise comfyui": "knows no variations",
+        "18446744073709551616:0.5": "64 bits",
+    },
     "--clip-skip": {"0": "1 and up", "4": "text encoder allows 2"},
     "--image": {"none.png": "no such file", ".": "cannot be read"},
     "--strength": {"0.5": "need an --image"},
@@ -71,7 +86,7 @@ WRONG: dict[str, dict[str, str]] = {
 FILES = {"none.png", ".", "none/x.png", "none/x.gif"}  # what is wrong with these is a file, exit code 1
 TOLD_BY_ITS_OWN_TEST = {
     *("--prompt-file", "--model", "--count", "--image", "--strength", "--mask", "--output", "--force", "--json"),
-    *("--every-step", "--device", "--threads", "--width", "--debug", "--help"),
+    *("--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
 }
 
 
@@ -277,6 +292,30 @@ def test_the_device_and_the_threads_are_those_asked_for(shell: Shell, monkeypatc
 def test_width_is_the_rows_of_a_call_and_is_recorded(shell: Shell) -> None:
     assert shell.drawn("-o", "x.png").rows == 2
     assert shell.drawn("--width", "6", "-o", "y.png").rows == 6
+
+
+def test_noise_is_drawn_as_another_program_draws_it(shell: Shell) -> None:
+    seen = set()
+    kinds = ([], ["--noise", "path"], ["--noise", "comfyui"], ["--noise", "comfyui-gpu"], ["--noise", "a1111"])
+    for place, kind in enumerate((*kinds, ["--noise", "a1111", "--ensd", "31337"])):
+        recipe = shell.drawn("--sampler", "Euler a", *kind, "-o", f"{place}.png")
+        assert recipe.noise == (kind or ["", "fresh"])[1]
+        seen.add(shell.pixels)
+    assert recipe.ensd == 31337 and "ENSD: 31337" in recipe.parameters()
+    assert len(seen) == 6
+
+
+def test_a_variation_lies_between_two_seeds_and_counts_its_own(shell: Shell) -> None:
+    shell.drawn("--seed", "9", "-o", "other.png")
+    other = shell.pixels
+    shell.drawn("--variation", "9:1", "-o", "x.png")
+    assert shell.pixels == other
+    assert shell.generate("--variation", "9:0.3", "-n", "2", "-o", "v.png").code == 0
+    recipes = [recipe_in(open_picture(name)) for name in ("v-1.png", "v-2.png")]
+    assert [(each.seed, each.variation) for each in recipes] == [(5, (9, 0.3)), (5, (10, 0.3))]
+    assert "Variation seed: 10, Variation seed strength: 0.3" in recipes[1].parameters()
+    seeds = [shell.drawn("--variation", "random:0.3", "-o", f"r{place}.png").variation for place in range(2)]
+    assert seeds[0] != seeds[1]
 
 
 def test_debug_shows_where_an_error_came_from(shell: Shell) -> None:
