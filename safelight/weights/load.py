@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from safelight.errors import ConfigError, WeightsError
+from safelight.weights.container import read_any
 from safelight.weights.folder import read_json, weight_files
-from safelight.weights.safetensors import Entry, read_header
+from safelight.weights.header import BLOCKS, Entry
+from safelight.weights.quantised import dequantise
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -109,9 +111,17 @@ class Unfilled(TorchFunctionMode):
 
 
 def read(
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, rename: Rename | None = None
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    rename: Rename | None = None,
+    pickles: bool = False,
 ) -> dict[str, Tensor]:
-    """All tensors of one or more safetensors files, mapped into memory.
+    """All tensors of one or more files by name, whatever their container, mapped into memory.
+
+    Quantised blocks of GGUF become float32; everything else keeps the dtype of the file.
+
+    Args:
+        pickles: whether files of torch.save may be read; they are never run. See `safelight.weights.pickled`.
 
     Raises:
         WeightsError: see `load_into`; also when two files, or two names after renaming, hold the same tensor.
@@ -119,7 +129,7 @@ def read(
     files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     tensors: dict[str, Tensor] = {}
     for path in files:
-        for name, tensor in _mapped(Path(path)).items():
+        for name, tensor in _mapped(Path(path), pickles).items():
             ours = rename(name) if rename else name
             if ours is None:
                 continue
@@ -155,8 +165,8 @@ def check(kind: str, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) 
     raise WeightsError("\n".join(lines))
 
 
-def _mapped(path: Path) -> dict[str, Tensor]:
-    header = read_header(path)
+def _mapped(path: Path, pickles: bool) -> dict[str, Tensor]:
+    header = read_any(path, pickles=pickles)
     if not header.entries:
         return {}
     try:
@@ -167,11 +177,14 @@ def _mapped(path: Path) -> dict[str, Tensor]:
 
 
 def _view(whole: Tensor, entry: Entry) -> Tensor:
-    dtype = DTYPES[entry.dtype]
     data = whole[entry.begin : entry.end]
+    if entry.dtype in BLOCKS:
+        return dequantise(data, entry.dtype, entry.shape)
+    dtype = DTYPES[entry.dtype]
     if entry.begin % dtype.itemsize:  # a file from a careless writer: only a copy can be aligned
         data = data.clone()
-    return data.view(dtype).view(entry.shape)
+    data = data.view(dtype)
+    return data.view(entry.shape) if entry.strides is None else data.as_strided(entry.shape, entry.strides)
 
 
 def _shape(tensor: Tensor) -> str:

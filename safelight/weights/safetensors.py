@@ -10,46 +10,23 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
 from pathlib import Path
 from typing import Any
 
 from safelight.errors import WeightsError
+from safelight.weights.header import BITS, MAX_HEADER, MAX_RANK, MAX_TENSORS, Entry, Header
 
-MAX_HEADER = 16 * 2**20
-MAX_TENSORS = 20_000
-MAX_RANK = 16
-BITS = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
-    **dict.fromkeys(("U32", "I32", "F32"), 32),
-    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
-}
+MAX_MARKS = 300_000
+"""Brackets, braces and commas outside of texts; 20,000 tensors of rank 4 have 220,000. More is built to fill memory."""
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Where one tensor lies: ``begin`` and ``end`` are bytes from the start of the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a checked file holds: entries by name, free-form metadata, and the size of the file in bytes."""
-
-    entries: Mapping[str, Entry]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    size: int = 0
-
-
-def read_header(path: str | os.PathLike[str]) -> Header:
+def read_header(path: str | os.PathLike[str], *, named: bool = True) -> Header:
     """Read and check the header of a safetensors file.
+
+    Args:
+        named: whether a file that is called like a pickle is refused unread.
 
     Checked: the file is no pickle; the header fits in the file and in 16 MiB; at most 20,000 tensors; known dtypes;
     sizes agree with shapes; every tensor lies inside the file, none overlaps another, and no byte is left over.
@@ -58,7 +35,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         WeightsError: the file is missing, unreadable, truncated, a pickle, or any check fails; says which.
     """
     path = Path(path)
-    if path.suffix.lower() in PICKLES:
+    if named and path.suffix.lower() in PICKLES:
         raise pickle_error(path)
     try:
         size = path.stat().st_size
@@ -75,7 +52,12 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     try:
-        table = json.loads(text, object_pairs_hook=_no_twins)
+        _bounded(text)
+        words = text.decode("utf-8")
+        del text  # a header of 16 MiB need not be held twice
+        if sys.getsizeof(words) > 2 * MAX_HEADER + 1024:  # one rare letter makes all the others four bytes wide
+            raise ValueError(f"more than {2 * MAX_HEADER} bytes of text in memory")
+        table = json.loads(words, object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its header is not valid JSON ({error}); the file is damaged") from error
     return _checked(path, table, 8 + length, size)
@@ -85,8 +67,19 @@ def pickle_error(path: Path) -> WeightsError:
     """The answer to a pickle: it is never opened, since opening one runs whatever program is inside."""
     return WeightsError(
         f"{path}: this is a pickle (.bin, .ckpt, .pt), which can run any program when opened; use the .safetensors file"
-        " of the same model, or convert it once in a sandbox"
+        " of the same model, or 'safelight convert FILE DST --allow-pickle', which reads its tensors and runs nothing"
     )
+
+
+def _bounded(text: bytes) -> None:
+    """Refuse a text that would become far more objects than any header has, before it becomes them."""
+    marks = (b"{", b"[", b",")
+    bare = text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in text else text
+    if sum(map(bare.count, marks)) <= MAX_MARKS:
+        return
+    outside = b"".join(bare.split(b'"', 2 * MAX_MARKS)[::2])  # commas inside of texts, such as captions, say nothing
+    if bare.count(b'"') > 2 * MAX_MARKS or sum(map(outside.count, marks)) > MAX_MARKS:
+        raise ValueError(f"more than {MAX_MARKS} brackets and commas")
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

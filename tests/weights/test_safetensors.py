@@ -172,3 +172,33 @@ def test_any_damage_is_read_or_refused_but_never_crashes(tmp_path: Path, data: s
     else:
         assert all(entry.end <= len(content) for entry in header.entries.values())
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b'{"a":[' + b"[]," * 5_000_000 + b"[]]}", id="lists"),
+        pytest.param(b'{"a":[' + b"{}," * 5_000_000 + b"{}]}", id="tables"),
+        pytest.param(b'{"a":[' + b'"",' * 5_000_000 + b'""]}', id="texts"),
+        pytest.param(b'{"a":[' + b"1234567," * 2_000_000 + b"1]}", id="numbers"),
+        pytest.param(b'{"' + b'\\"' * 7_000_000 + b'":[' + b"[]," * 300_000 + b"[]]}", id="escaped quotes"),
+        pytest.param(b'{"__metadata__":{"a":"' + b"," * 15_000_000 + '🦊"},"b":[1]}'.encode(), id="wide letters"),
+    ],
+)
+def test_sixteen_megabytes_of_header_are_refused_in_little_time_and_memory(tmp_path: Path, text: bytes) -> None:
+    path = file_of(tmp_path / "m.safetensors", text)
+    begun = time.process_time()
+    with pytest.raises(WeightsError, match=r"brackets and commas|bytes of text in memory"):
+        read_header(path)
+    assert time.process_time() - begun < 1
+    tracemalloc.start()
+    with pytest.raises(WeightsError):
+        read_header(path)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
+def test_long_captions_in_the_metadata_are_no_attack(tmp_path: Path) -> None:
+    captions = json.dumps({f"a {i}, with, commas": i for i in range(40_000)})
+    path = file_of(tmp_path / "m.safetensors", {**GOOD, "__metadata__": {"ss_tag_frequency": captions}})
+    assert read_header(path).metadata["ss_tag_frequency"] == captions
