@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
         UnknownNameError,
         WeightsError,
     )
+    from safelight.generate.guiding import Rule
     from safelight.generate.pipe import Drawn, Pipe, load
     from safelight.generate.recipe import Recipe
     from safelight.generate.request import Request
@@ -45,6 +46,7 @@ __all__ = [
     "Recipe",
     "Request",
     "RequestError",
+    "Rule",
     "SafelightError",
     "TrainingError",
     "UnknownNameError",
@@ -67,6 +69,7 @@ _HOME = {
     "Recipe": "safelight.generate.recipe",
     "Request": "safelight.generate.request",
     "RequestError": "safelight.errors",
+    "Rule": "safelight.generate.guiding",
     "SafelightError": "safelight.errors",
     "TrainingError": "safelight.errors",
     "UnknownNameError": "safelight.errors",

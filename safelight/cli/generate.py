@@ -44,7 +44,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how("--sampler", metavar="NAME", help="in the spelling of any program, such as euler_ancestral or 'DPM++ 2M'")
     how("--schedule", metavar="NAME", help="which noise levels are visited, such as karras")
     how("--option", metavar="NAME=VALUE", action="append", default=[], help="of the sampler, such as eta=0.5")
-    how("--guidance", type=float, metavar="S", help="1 follows the prompt alone, more exaggerates it")
+    how("--guidance", metavar="S", help="1 follows the prompt alone, more exaggerates it; S,S,... one for each step")
+    how("--guidance-interval", metavar="LOW,HIGH", help="noise above and up to which it guides, such as 0.3,5.4")
+    how("--guidance-rule", metavar="RULE", action="append", default=[], help="apg, pag:scale=2 ...; may be repeated")
+    how("--weak-model", metavar="MODEL", help="name or folder of a weaker model, for --guidance-rule autoguidance")
     how("--noise", metavar="KIND", help="path, fresh, or another program's: diffusers, comfyui, a1111-gpu ...")
     how("--ensd", type=int, metavar="N", default=0, help="A1111's eta noise seed delta, with its noise")
     how("--variation", metavar="SEED:X", help="mix in another seed's noise: 0 leaves this picture, 1 gives the other")
@@ -75,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("--json and -o - both want standard output; give one")
     from safelight.generate.pipe import load  # takes seconds, so what can be wrong is wrong before
 
-    pipe = load(args.model, args.device, args.dtype, args.threads)
+    pipe = load(args.model, args.device, args.dtype, args.threads, args.weak_model)
     settled = [pipe.settle(request) for request in requests]
     desk = Desk(place, settled, args.json, _frames(args, place, settled))
     strange(pipe, requests)
@@ -162,10 +165,17 @@ def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:
         f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}",
         f"{run} steps" if run == steps else f"{run} of {steps} steps (strength {first.request.strength:g})",
         f"{first.sampler.sampler.name} ({count})",
-        f"guidance {first.guidance:g}",
+        guided(first),
         str(pipe.place),
     ]
     return ", ".join(words)
+
+
+def guided(settled: Settled) -> str:
+    """What guides, in a few words."""
+    scale = settled.guidance
+    words = f"{scale[0]:g} to {scale[-1]:g}" if isinstance(scale, tuple) else f"{scale:g}"
+    return " + ".join([f"guidance {words}", *(rule.name for rule in settled.request.rules)])
 
 
 def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
@@ -187,6 +197,7 @@ def asked(args: argparse.Namespace) -> list[Request]:
             be read.
     """
     from safelight.generate.file import open_picture
+    from safelight.generate.guiding import read
     from safelight.generate.request import Request
 
     prompts = _prompts(args.prompt, args.prompt_file)
@@ -194,6 +205,8 @@ def asked(args: argparse.Namespace) -> list[Request]:
         raise RequestError(f"--clip-skip counts layers from the last, 1 and up, not {args.clip_skip}")
     if args.width is not None and args.width < 1:
         raise RequestError(f"--width is the rows of a call, 1 to 64, not {args.width}")
+    if args.weak_model and not any(rule.partition(":")[0].strip() == "autoguidance" for rule in args.guidance_rule):
+        raise RequestError("--weak-model is asked by --guidance-rule autoguidance only; give both or neither")
     if args.image is None and (args.mask is not None or args.strength is not None):
         raise RequestError("--strength and --mask need an --image to start from")
     first = Request(
@@ -202,7 +215,9 @@ def asked(args: argparse.Namespace) -> list[Request]:
         sampler=args.sampler,
         schedule=args.schedule,
         options=dict(_option(text) for text in args.option),
-        guidance=args.guidance,
+        guidance=None if args.guidance is None else _numbers("--guidance", args.guidance, 0),
+        interval=None if args.guidance_interval is None else _interval(args.guidance_interval),
+        rules=tuple(read(text) for text in args.guidance_rule),
         rescale=args.rescale,
         seed=_seed(args.seed),
         noise=args.noise,
@@ -250,6 +265,23 @@ def _variation(text: str) -> tuple[int, float]:
         return (_seed(seed) if colon else int(seed)), float(strength)
     except ValueError:
         raise RequestError(f"--variation is SEED:STRENGTH, such as 7:0.2, not {text!r}") from None
+
+
+def _numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
+    """Numbers with commas between them, ``count`` of them, or any for 0."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or (count and len(numbers) != count):
+        what = f"{count} numbers with a comma between them" if count else "a number, or one for each step with commas"
+        raise RequestError(f"{flag} is {what}, not {text!r}")
+    return numbers
+
+
+def _interval(text: str) -> tuple[float, float]:
+    low, high = _numbers("--guidance-interval", text, 2)
+    return low, high
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from safelight.errors import RequestError
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``reproduce``."""
     parser.add_argument("file", metavar="FILE.png", help="a picture that safelight drew")
     parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default a model that came along")
+    parser.add_argument("--weak-model", metavar="MODEL", help="the same of the weaker model, where there was one")
     parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, where there was one")
     parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
 
@@ -24,8 +27,10 @@ def run(args: argparse.Namespace) -> int:
     image, mask = (None if file is None else open_picture(file) for file in (args.image, args.mask))
     from safelight.generate.reproduce import compare, differing, load_for, request_of
 
+    if args.weak_model and recipe.weak is None:
+        raise RequestError("the picture was drawn without --weak-model; leave it out")
     request = request_of(recipe, image, mask)
-    pipe = load_for(recipe, args.model)
+    pipe = load_for(recipe, args.model, args.weak_model)
     with Bar("drawing", pipe.settle(request).evaluations) as bar:
         for shown in pipe(request):
             bar.move(shown.index)

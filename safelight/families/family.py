@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from torch import Tensor, nn
 
 from safelight.core.path import Level
+from safelight.nn.ports import Ports
 from safelight.vae.kl import AutoencoderKL
 from safelight.vae.latent import LatentSpec
 from safelight.weights.folder import Index
@@ -86,6 +87,23 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Ported:
+    """What a network offers to guidance that makes it worse on purpose (``nn/perturb.py``).
+
+    Attributes:
+        predict: (latents, labels t, cond, ports) -> the network's output; with no ports what ``Model.predict`` gives.
+        attentions: dotted names of the self-attention layers that can be perturbed, in the order of the network.
+        blocks: dotted names of the transformer blocks that can be skipped, in the order of the network.
+        usual: beginning of the names that are meant where a request does not say.
+    """
+
+    predict: Callable[[Tensor, Tensor, Any, Ports], Tensor]
+    attentions: tuple[str, ...]
+    blocks: tuple[str, ...]
+    usual: str
+
+
+@dataclass(frozen=True)
 class Model:
     """What one loaded checkpoint answers. Frozen: several threads may draw from it at once.
 
@@ -101,6 +119,9 @@ class Model:
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.
         conceal: for networks that are shown the picture to repaint: (cond, mask [1, 1, h, w], latents of the picture
             with a hole) -> cond; None for the others.
+        ported: the network with its ports, for those that have them.
+        tell: for networks that guidance was distilled into: (cond, scale) -> cond with the scale that the network is
+            told; None for the others, which are guided by asking twice.
         skips: most layers that can be left out at the end of the text encoders.
         files: every file that was read, below ``folder``.
     """
@@ -118,6 +139,8 @@ class Model:
     encode: Callable[[Prompt], Words]
     predict: Callable[[Tensor, Tensor, Any], Tensor]
     conceal: Callable[[Any, Tensor, Tensor], Any] | None = None
+    ported: Ported | None = None
+    tell: Callable[[Any, float], Any] | None = None
     skips: int = 0
     files: tuple[Path, ...] = ()
 

@@ -113,7 +113,7 @@ class Request:
             object.__setattr__(self, "interval", (low, high))
             if not 0.0 <= low < high:
                 raise RequestError(
-                    f"the interval of guidance goes from a lower noise (0 or more) to a higher one, not {low:g} to {high:g}"
+                    f"the interval of guidance goes from a lower noise, 0 or more, to a higher, not {low:g} to {high:g}"
                 )
         object.__setattr__(self, "rules", tuple(self.rules))
         checked(tuple(self.rules))

@@ -32,6 +32,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "--schedule": ("karras",),
     "--option": ("eta=0.7",),
     "--guidance": ("1",),
+    "--guidance-interval": ("0.5,3",),
+    "--guidance-rule": ("pag:scale=2",),
     "--rescale": ("0.7",),
     "--noise": ("a1111-gpu",),
     "--variation": ("8:0.5",),
@@ -54,7 +56,33 @@ WRONG: dict[str, dict[str, str]] = {
         "eta=x": "is a number",
         "rule=x --sampler dpmpp_2m": "unknown rule",
     },
-    "--guidance": {"nan": "finite number", "inf": "finite number", "x": "invalid float value"},
+    "--guidance": {
+        "nan": "finite number",
+        "inf": "finite number",
+        "x": "a number, or one for each step with commas",
+        "4,3,2": "3 scales of guidance for 2 steps",
+    },
+    "--guidance-interval": {
+        "3": "2 numbers with a comma between them",
+        "5,1": "a lower noise, 0 or more, to a higher, not 5 to 1",
+        "100,200": "meets no level; they lie from",
+        "0,1 --guidance 1": "does nothing at guidance 1",
+    },
+    "--guidance-rule": {
+        "pagg": "nearest known: pag",
+        "pag:2": "NAME:OPTION=VALUE",
+        "pag:scael=2": "nearest known: scale",
+        "pag:scale=x": "must lie between -100 and 100",
+        "pag:scale=0": "does nothing",
+        "pag:layers=up_blocks.7": "nearest known: up_blocks.1",
+        "pag --guidance-rule pag": "given twice",
+        "apg --guidance-rule cfg-zero": "both stand in place of",
+        "apg --guidance 1": "does nothing at guidance 1",
+        "cfg-zero:steps=4": "below the 2 steps",
+        "autoguidance": "give one",
+        "seg:blur=0": "must lie between 0.2 and inf",
+    },
+    "--weak-model": {"figurines": "--guidance-rule autoguidance only"},
     "--rescale": {"2": "between 0 and 1"},
     "--noise": {
         "comfy": "the nearest known: comfyui",
@@ -85,7 +113,7 @@ WRONG: dict[str, dict[str, str]] = {
 }
 FILES = {"none.png", ".", "none/x.png", "none/x.gif"}  # what is wrong with these is a file, exit code 1
 TOLD_BY_ITS_OWN_TEST = {
-    *("--prompt-file", "--model", "--count", "--image", "--strength", "--mask", "--output", "--force", "--json"),
+    *("--prompt-file", "--model", "--weak-model", "--count", "--image", "--strength", "--mask", "--output", "--force", "--json"),
     *("--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
 }
 

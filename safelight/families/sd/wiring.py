@@ -6,7 +6,7 @@ Podell et al. 2023, section 2.2 (sizes and crops); the released pipelines' folde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from safelight.errors import ConfigError
-from safelight.families.family import Defaults, Family, Model, Prompt, Words
+from safelight.families.family import Defaults, Family, Model, Ported, Prompt, Words
 from safelight.families.sd import scheduler
-from safelight.families.sd.model import Added
+from safelight.families.sd.model import Added, UNet
 from safelight.families.sd.parts import Parts, Reader, read_parts
+from safelight.nn.embed import sinusoid
+from safelight.nn.ports import NO_PORTS, Ports
+from safelight.nn.transformer import TransformerBlock
 from safelight.weights.folder import Index
 from safelight.weights.notes import notes
 
@@ -33,12 +36,14 @@ class Told:
     Attributes:
         context: [B, M, X] text.
         pooled: [B, P] projected text, and times: [B, 6] sizes and crops (XL).
+        scale: [B, E], the embedded scale of the guidance (networks that it was distilled into).
         shown: [B, Z + 1, h, w], the mask (1 = to repaint) and the latents of the picture with a hole (inpainting).
     """
 
     context: Tensor
     pooled: Tensor | None = None
     times: Tensor | None = None
+    scale: Tensor | None = None
     shown: Tensor | None = None
 
     def cat(self, others: Sequence[Told]) -> Told:
@@ -93,9 +98,12 @@ def load(index: Index) -> Model:
         )
     shown = unet.config.in_channels != channels
 
-    def predict(x: Tensor, t: Tensor, told: Told) -> Tensor:
+    def predict(x: Tensor, t: Tensor, told: Told, ports: Ports = NO_PORTS) -> Tensor:
         x = x if told.shown is None else torch.cat([x, told.shown], dim=1)
-        return unet(x, t, told.context, added=Added(pooled=told.pooled, times=told.times))
+        added = Added(pooled=told.pooled, times=told.times, guidance=told.scale)
+        return unet(x, t, told.context, added=added, ports=ports)
+
+    wave = unet.config.time_cond_proj_dim or 0
 
     size = unet.config.sample_size * latent.stride
     return Model(
@@ -112,9 +120,24 @@ def load(index: Index) -> Model:
         encode=lambda prompt: encode(parts, prompt),
         predict=predict,
         conceal=conceal if shown else None,
+        ported=ported(unet, predict),
+        tell=(lambda told, scale: tell(told, scale, wave)) if wave else None,
         skips=min(reader.encoder.config.num_hidden_layers for reader in parts.readers) - (2 if is_xl(parts) else 1),
         files=parts.files,
     )
+
+
+def ported(unet: UNet, predict: Callable[[Tensor, Tensor, Told, Ports], Tensor]) -> Ported:
+    """What guidance may perturb in a U-Net; by default its middle, as the papers do."""
+    blocks = [layer for layer in unet.modules() if isinstance(layer, TransformerBlock)]
+    selves = tuple(block.attn1.name for block in blocks if not block.only_cross)
+    return Ported(predict, selves, tuple(block.name for block in blocks), "mid_block")
+
+
+def tell(told: Told, scale: float, width: int) -> Told:
+    """The scale of the guidance as a latent consistency network is told it: Luo et al. 2023, section 4.3."""
+    wave = sinusoid(torch.tensor([1000.0 * (scale - 1.0)]), width, cosine_first=False, shift=1.0)
+    return replace(told, scale=wave.to(told.context.device).expand(len(told.context), -1))
 
 
 def preview(folder: Path) -> tuple[tuple[float, float, float], ...]:
