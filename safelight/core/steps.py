@@ -10,7 +10,7 @@ as in SA-Solver 2309.05019 eq. 14.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,38 +68,57 @@ def renoise(x: Tensor, s: Level, t: Level, z: Tensor) -> Tensor:
     return r * x + math.sqrt(max(t.sigma**2 - (r * s.sigma) ** 2, 0.0)) * z
 
 
-def weights(nodes: Sequence[float], a: float, b: float, k: float) -> list[float]:
-    """Average over [a, b] against e^(k u) of the Lagrange polynomials through the nodes; they sum to 1.
+def average(values: Callable[[float], Sequence[float]], a: float, b: float, k: float) -> list[float]:
+    """Averages over [a, b] against e^(k u) of several functions of u, which ``values`` gives at once.
 
     Args:
-        nodes: distinct, finite places of the known values.
         a, b: where the step begins and ends, finite.
-        k: the exponent; 1 + eta for predictions of x0 in lam, -1 for eps in lam, 0 for plain Adams-Bashforth.
+        k: the exponent; 1 + eta for predictions of x0 in lam, -1 for eps in lam, 0 for no weighting.
     """
     centre, half = (a + b) / 2, (b - a) / 2
     points = [(centre + sign * half * node, weight) for node, weight in _GAUSS for sign in (1.0, -1.0)]
     masses = [weight * math.exp(k * (u - b)) for u, weight in points]
     total = sum(masses)
-
-    def lagrange(i: int, u: float) -> float:
-        return math.prod((u - v) / (nodes[i] - v) for j, v in enumerate(nodes) if j != i)
-
-    return [sum(m * lagrange(i, u) for (u, _), m in zip(points, masses)) / total for i in range(len(nodes))]
+    columns = zip(*(values(u) for u, _ in points))
+    return [sum(m * v for m, v in zip(masses, column)) / total for column in columns]
 
 
-def blend(past: Sequence[tuple[float, Tensor]], a: float, b: float, k: float) -> Tensor:
+def weights(nodes: Sequence[float], a: float, b: float, k: float) -> list[float]:
+    """Average over [a, b] against e^(k u) of the Lagrange polynomials through the nodes; they sum to 1.
+
+    Args:
+        nodes: distinct, finite places of the known values.
+        a, b, k: as in ``average``.
+    """
+    return average(lambda u: lagrange(nodes, u), a, b, k)
+
+
+def lagrange(nodes: Sequence[float], u: float) -> list[float]:
+    """The weight of each node in the value at u of the polynomial through all of them."""
+    return [math.prod((u - v) / (node - v) for v in nodes if v != node) for node in nodes]
+
+
+Rule = Callable[[Sequence[float], float, float, float], list[float]]
+"""(places, a, b, k) -> weights that sum to 1, one per place; ``weights`` is the exact one."""
+
+
+def blend(past: Sequence[tuple[float, Tensor]], a: float, b: float, k: float, rule: Rule = weights) -> Tensor:
     """The weight rule: which mix of known predictions ``move`` should take as standing still.
 
     Args:
         past: (place, prediction), newest first. Places are lam where k = 1 + eta.
-        a, b, k: as in ``weights``. Over an infinite step only the newest prediction counts; places at -inf are left
+        a, b, k: as in ``average``. Over an infinite step only the newest prediction counts; places at -inf are left
             out.
+        rule: which weights.
 
     Returns:
-        The mix, shaped as a prediction. A constant prediction comes back unchanged.
+        The mix, shaped as a prediction. A constant prediction comes back unchanged; of one, that very tensor.
     """
     finite = [entry for entry in past if math.isfinite(entry[0])] if math.isfinite(b - a) else []
     if len(finite) < 2:
         return past[0][1]
-    first, *rest = (w * value for w, (_, value) in zip(weights([u for u, _ in finite], a, b, k), finite))
-    return sum(rest, first)
+    (_, first), *rest = finite
+    mixed = first
+    for w, (_, value) in zip(rule([u for u, _ in finite], a, b, k)[1:], rest):
+        mixed = mixed + w * (value - first)
+    return mixed

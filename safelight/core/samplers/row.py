@@ -25,14 +25,21 @@ Options = Mapping[str, Option]
 
 
 RANGES: dict[str, tuple[float, float]] = {
+    "atol": (1e-9, 1.0),
     "eta": (0.0, 10.0),
+    "gamma": (-10.0, 10.0),
+    "order": (1.0, 4.0),
+    "r": (0.01, 1.0),
+    "rtol": (1e-9, 1.0),
     "s_churn": (0.0, math.inf),
     "s_noise": (0.0, 10.0),
     "s_tmax": (0.0, math.inf),
     "s_tmin": (0.0, math.inf),
 }
 """From where to where an option that is a number may go; far beyond what draws anything."""
-DRIVEN = {"s_noise": ("eta", "s_churn"), "s_tmin": ("s_churn",), "s_tmax": ("s_churn",)}
+WHOLE = frozenset({"order"})
+"""Options that are whole numbers."""
+DRIVEN = {"s_noise": ("eta", "s_churn"), "s_tmin": ("s_churn",), "s_tmax": ("s_churn",), "window": ("eta",)}
 """Options that only change what one of others does."""
 
 
@@ -107,7 +114,10 @@ class Sampler:
             low, high = RANGES.get(name, (-math.inf, math.inf))
             if not isinstance(value, str) and not low <= value <= high:
                 raise RequestError(f"option {name} of {self.name} must lie between {low:g} and {high:g}, not {value:g}")
+            if name in WHOLE and value != int(value):
+                raise RequestError(f"option {name} of {self.name} is a whole number, not {value:g}")
         whole = {**self.options, **(options or {})}
+        whole.update({name: int(whole[name]) for name in WHOLE & whole.keys()})
         if "s_tmin" in whole and float(whole["s_tmin"]) > float(whole["s_tmax"]):
             raise RequestError(f"option s_tmin of {self.name} is above s_tmax, so nothing lies between them")
         return Bound(self, path, whole)
