@@ -64,6 +64,33 @@ def geometric(high: float, low: float, n: int) -> list[Level]:
     return [Level(1.0, high * (low / high) ** (i / n)) for i in range(n + 1)]
 
 
+class Impulses:
+    """The noises that a run asked for, written as mixes of independent ones: a unit normal is a row of unit length.
+
+    Args:
+        asked: every (s, t) of the run.
+        nested: read all off one path, the stationary process X(lam) with correlation e^-|difference|, as the increments
+            X(t) - e^-h X(s): what overlaps is shared. Otherwise every (s, t) has its own.
+    """
+
+    def __init__(self, asked: Sequence[tuple[Level, Level]], nested: bool) -> None:
+        self.nested = nested
+        self.pairs = {(s.lam, t.lam): i for i, (s, t) in enumerate(dict.fromkeys(asked))}
+        self.ends = sorted({lam for pair in self.pairs for lam in pair}) if nested else []
+        self.count = max(len(self.ends) - 1, 0) if nested else len(self.pairs)
+
+    def __call__(self, s: Level, t: Level) -> Tensor:
+        """[count]: what each independent noise gives to the one for (s, t)."""
+        z = torch.zeros(self.count, dtype=torch.float64)
+        if not self.nested:
+            z[self.pairs[s.lam, t.lam]] = 1.0
+            return z
+        for i, (a, b) in enumerate(pairwise(self.ends)):
+            if s.lam <= a and b <= t.lam:
+                z[i] = math.exp(b - t.lam) * math.sqrt(-math.expm1(2.0 * (a - b)))
+        return z / math.sqrt(-math.expm1(2.0 * (s.lam - t.lam)))
+
+
 class Gaussian:
     """Data N(0.7, 0.6^2): denoising is affine in x."""
 
