@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from safelight.core import schedule
-from safelight.core.samplers import ancestral, karras, multistep
+from safelight.core.samplers import (
+    adams,
+    adaptive,
+    ancestral,
+    bashforth,
+    consistency,
+    corrected,
+    dpm_solver,
+    er_sde,
+    karras,
+    plusplus,
+    restart,
+    runge_kutta,
+)
 from safelight.core.samplers.row import Sampler
 from safelight.errors import UnknownNameError
 
-_FAMILIES = (ancestral, karras, multistep)
+_FAMILIES = (
+    adams,
+    adaptive,
+    ancestral,
+    bashforth,
+    consistency,
+    corrected,
+    dpm_solver,
+    er_sde,
+    karras,
+    plusplus,
+    restart,
+    runge_kutta,
+)
 _ROWS = tuple(sorted((row for family in _FAMILIES for row in family.ROWS), key=lambda row: row.name))
 
 SAMPLERS: dict[str, Sampler] = {row.name: row for row in _ROWS}
