@@ -8,16 +8,19 @@ from itertools import product
 import pytest
 import torch
 
-from safelight.core.path import CLEAN, EDM, Flow, Level, vp_scaled_linear
+from safelight.core.path import CLEAN, EDM, Flow, Level, Path, vp_scaled_linear
 from safelight.core.prediction import noised
+from safelight.core.samplers.row import Sampler
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import SCHEDULES
 from tests.laws.ceilings import CEILING
-from tests.laws.exempt import rows
-from tests.laws.world import PATHS, Gaussian, Mixture, answer, geometric, silent, slopes, unanimous
+from tests.laws.exempt import EXEMPT, rows
+from tests.laws.world import PATHS, Gaussian, Impulses, Mixture, answer, geometric, silent, slopes, unanimous
 
 NAMES = sorted(SAMPLERS)
 VE_PATH = EDM()
+PLANS = ("exponential", "karras", "leading", "linspace", "simple", "trailing")
+"""Schedules that between them start at and near pure noise, end with short and long steps, and skip the table's end."""
 
 
 def still(name: str) -> dict[str, float]:
@@ -30,6 +33,14 @@ def still(name: str) -> dict[str, float]:
 def independent(s: Level, t: Level) -> torch.Tensor:
     generator = torch.Generator().manual_seed(hash((s, t)) & 0xFFFFFFFF)
     return torch.randn(9, dtype=torch.float64, generator=generator)
+
+
+def assert_order(law: str, name: str, errors: list[float]) -> None:
+    """The errors of runs whose steps double shrink at the declared order, neither slower nor, mostly, faster."""
+    for slope in slopes(errors):
+        assert slope > SAMPLERS[name].order - 0.3, (slopes(errors), errors)
+        if (f"{law} from above", name) not in EXEMPT:
+            assert slope < SAMPLERS[name].order + 0.3, (slopes(errors), errors)
 
 
 @pytest.mark.parametrize("name", rows("constant", NAMES))
@@ -49,26 +60,32 @@ def test_the_ode_is_solved_at_the_declared_order(name: str) -> None:
         start = world.points(levels[0])
         out = answer(SAMPLERS[name].bind(VE_PATH, still(name))(start, levels, silent), world.denoise)
         errors.append((out - world.flow(start, levels[0], levels[-1])).abs().max().item())
-    for slope in slopes(errors):
-        assert abs(slope - SAMPLERS[name].order) < 0.3, (slopes(errors), errors)
+    assert_order("order", name, errors)
     assert errors[-1] < CEILING[name][0], errors
+
+
+# Where a step of length 0.8 is measured that starts at 0, in units of its length. Steps before it grow from almost
+# nothing, so that methods whose first steps are of low order come to it without an error of their own; the tiny steps
+# after it show what a corrector made of it, and leave lower orders at the end nothing to spoil.
+ROAD = (-3.911, -3.91, -3.9, -3.8, -3.3, -2.3, -1.3, 0.0, 0.8, 0.8 + 1e-6, 0.8 + 2e-6, 0.8 + 3e-6)
 
 
 @pytest.mark.parametrize("name", rows("local order", NAMES))
 def test_one_step_from_an_exact_history_has_the_declared_order(name: str) -> None:
-    world, errors = Mixture(), []
+    world, errors, begin = Mixture(), [], ROAD.index(0.0)
     solver = SAMPLERS[name].bind(VE_PATH, still(name))
     for halving in range(5):
         h = 0.2 / 2**halving
-        lams = [-math.log(2.0) + h * part for part in (-2.3, -1.3, 0.0, 0.8)]
-        levels = [VE_PATH.at(lam) for lam in lams]
+        levels = [VE_PATH.at(h * part - math.log(2.0)) for part in ROAD]
         first = world.points(levels[0])
-        before, run = solver.evaluations(levels[:-1]), solver(first.clone(), levels, silent)
+        before, run = solver.evaluations(levels[: begin + 1]), solver(first.clone(), levels, silent)
         x, level = next(run)
         for _ in range(before):
-            # Whatever the run has come to, it hears what the network sees on the exact curve.
-            x, level = run.send(unanimous(world.denoise(world.flow(first, levels[0], level), level)))
-        x.copy_(world.flow(first, levels[0], levels[2]))  # a sampler's state is the tensor that it shows
+            # Whatever the run has come to, it is put on the exact curve and hears what the network sees there: a
+            # sampler's state is the tensor that it shows.
+            x.copy_(world.flow(first, levels[0], level))
+            x, level = run.send(unanimous(world.denoise(x, level)))
+        x.copy_(world.flow(first, levels[0], levels[begin]))
         try:
             while True:
                 x, level = run.send(unanimous(world.denoise(x, level)))
@@ -78,23 +95,28 @@ def test_one_step_from_an_exact_history_has_the_declared_order(name: str) -> Non
         assert abs(slope - (SAMPLERS[name].rule_order + 1)) < 0.3, (slopes(errors), errors)
 
 
-def spread_error(name: str, n: int, high: float, low: float) -> float:
+def spread_error(row: Sampler, levels: list[Level], path: Path = VE_PATH) -> float:
     """How wrong mean and variance of the output are on Gaussian data, without drawing a single sample.
 
     On a Gaussian every sampler is affine in its start and its noises, so a batch that holds 0, a unit start and one
-    unit impulse for each noise measures all gains.
+    unit impulse for each independent noise measures all gains.
     """
-    world, levels, asked = Gaussian(), geometric(high, low, n), [0]
+    world, solver = Gaussian(), row.bind(path)
+    asked: list[tuple[Level, Level]] = []
 
-    def impulse(s: Level, t: Level) -> torch.Tensor:
-        z = torch.zeros(2 + 2 * n, dtype=torch.float64)
-        z[2 + asked[0]] = 1.0
-        asked[0] += 1
-        return z
+    def listen(s: Level, t: Level) -> torch.Tensor:
+        asked.append((s, t))
+        return torch.zeros(1, dtype=torch.float64)
 
-    start = torch.zeros(2 + 2 * n, dtype=torch.float64)
+    answer(solver(torch.zeros(1, dtype=torch.float64), levels, listen), world.denoise)
+    impulses = Impulses(asked, row.noise == "path")
+
+    def noise(s: Level, t: Level) -> torch.Tensor:
+        return torch.cat([torch.zeros(2, dtype=torch.float64), impulses(s, t)])
+
+    start = torch.zeros(2 + impulses.count, dtype=torch.float64)
     start[1] = 1.0
-    out = answer(SAMPLERS[name].bind(VE_PATH)(start, levels, impulse), world.denoise)
+    out = answer(solver(start, levels, noise), world.denoise)
     gains = out - out[0]
     (mean, variance), (true_mean, true_variance) = world.law(levels[0]), world.law(levels[-1])
     got_mean = out[0] + gains[1] * mean
@@ -104,9 +126,8 @@ def spread_error(name: str, n: int, high: float, low: float) -> float:
 
 @pytest.mark.parametrize("name", rows("spread", NAMES))
 def test_mean_and_variance_converge_at_the_declared_order(name: str) -> None:
-    errors = [spread_error(name, n, 20.0, 0.1) for n in (64, 128, 256)]
-    for slope in slopes(errors):
-        assert abs(slope - SAMPLERS[name].order) < 0.3, (slopes(errors), errors)
+    errors = [spread_error(SAMPLERS[name], geometric(20.0, 0.1, n)) for n in (64, 128, 256)]
+    assert_order("spread", name, errors)
     assert errors[-1] < CEILING[name][1], errors
 
 
@@ -115,8 +136,8 @@ def test_mean_and_variance_converge_at_the_declared_order(name: str) -> None:
 def test_few_steps_are_finite_and_end_at_the_last_prediction(name: str, road: str) -> None:
     path, world = PATHS[road], Mixture()
     solver, start = SAMPLERS[name].bind(path), torch.linspace(-2, 2, 9, dtype=torch.float64)
-    for plan, n in product(SCHEDULES.values(), range(1, 6)):
-        levels, seen = plan(path, n), []
+    for plan, n in product(PLANS, range(1, 6)):
+        levels, seen = SCHEDULES[plan](path, n), []
 
         def denoise(x: torch.Tensor, level: Level, seen: list[torch.Tensor] = seen) -> torch.Tensor:
             assert level.sigma > 0
@@ -124,9 +145,10 @@ def test_few_steps_are_finite_and_end_at_the_last_prediction(name: str, road: st
             return seen[-1]
 
         out = answer(solver(start * levels[0].sigma, levels, independent), denoise)
-        assert len(seen) == solver.evaluations(levels)
+        assert solver.evaluations(levels) in (len(seen), None)
         assert torch.isfinite(out).all()
-        assert torch.equal(out, seen[-1])
+        if ("end", name) not in EXEMPT:
+            assert torch.equal(out, seen[-1])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,7 +164,7 @@ def test_only_stochastic_rows_ask_for_noise(name: str) -> None:
     assert all(t.sigma > 0 for _, t in asked), "the clean end needs no noise"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rows("chart", NAMES))
 @pytest.mark.parametrize("churn", [0.0, 1.5])
 def test_the_same_picture_is_drawn_in_every_chart(name: str, churn: float) -> None:
     # A variance-preserving state is a variance-exploding one times alpha; nothing else may change.
@@ -186,7 +208,7 @@ def test_what_is_given_is_left_untouched_and_float32_stays_float32(name: str) ->
     assert levels == list_kept
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rows("device", NAMES))
 def test_a_run_stays_on_the_device_of_its_state(name: str) -> None:
     path, shape = vp_scaled_linear(), (1, 4, 8, 8)
     start = torch.empty(shape, device="meta")

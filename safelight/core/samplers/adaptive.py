@@ -1,8 +1,8 @@
 """DPM adaptive: steps as long as their error allows, judged by two methods that share their looks.
 
 Each step is taken by DPM-Solver of two orders; their difference, measured pixel by pixel against a tolerance, decides
-whether the step stands and how long the next is. Only the ends of the grid are used. The tolerance is that of x / alpha,
-the state of a variance-exploding path, whatever the path.
+whether the step stands and how long the next is. Only the ends of the grid are used. The tolerance is that of
+x / alpha, the state of a variance-exploding path, whatever the path.
 
 Source: Lu et al. 2206.00927, appendix C; k-diffusion's ``sample_dpm_adaptive`` (there the error is one number for the
 whole batch, here every picture has its own steps, and a step that is tried again does not ask again at its start).

@@ -1,8 +1,8 @@
 """Ancestral steps: go too far down, then add noise back up. How far down, and by which method, makes the names.
 
-    DDIM(eta), DDPM (eta = 1)    the exact posterior of any path; one evaluation
+    DDIM(eta), DDPM (eta = 1)    the exact posterior of any path
     Euler, DPM2, 2S ancestral    on VP and VE paths the same level; on a flow path (RF) sigma_low = sigma_t
-                                 (1 + (sigma_t / sigma_s - 1) eta), with alpha_low = 1 - sigma_low; one or two evaluations
+                                 (1 + (sigma_t / sigma_s - 1) eta) and alpha_low = 1 - sigma_low
 
 Sources: DDIM 2010.02502 eq. 12 and 16; DDPM 2006.11239 eq. 7 (eta = 1); k-diffusion's ``sample_euler_ancestral``,
 ``sample_dpm_2_ancestral`` and ``sample_dpmpp_2s_ancestral``.

@@ -1,7 +1,7 @@
 """DPM-Solver: single steps of order 2 or 3 that average eps in lam, on a grid, across a grid, or without one.
 
     dpm_solver_2, dpm_solver_3    every step of the grid has two or three looks
-    dpm_singlestep                every step of the grid has one look; steps of order 1, 2, 3 in turn start at the same level
+    dpm_singlestep                every step has one look; steps of order 1, 2 and 3 in turn start at the same level
     dpm_fast                      as many looks as the grid has steps, spread evenly in lam between the grid's ends
 
 Sources: Lu et al. 2206.00927, algorithms 1 and 2 and appendix D.3 (fast); 2211.01095 (x0, for ``dpm_singlestep``);
@@ -55,7 +55,8 @@ def singlestep(
     """One evaluation per step, on x0; a group of ``order`` steps is one step of that order with the grid as its middle.
 
     Within a group the first step goes on by what was seen at its start, the second goes again from the start of the
-    group with two looks, the third with three. A step of infinite length is of order 1 and ends its group.
+    group with two looks, the third with three. A step of infinite length is of order 1 and ends its group. Order 3 is
+    reached on grids that are even in lam; elsewhere the third look is not where it should be, and 2 is left.
 
     Args:
         x: state [1, ...] at levels[0].

@@ -116,8 +116,8 @@ def heunpp2(
     """Looks one step and two steps ahead, and weighs what it sees by how noisy that is; options as ``euler``.
 
     The weights are clock / (k first clock) for the k - 1 looks ahead, and what is left to 1 for the first. A mean of
-    slopes whose weights do not become those of the step as it gets short is of order 1, however often it looks. The last
-    step looks once, the last but one twice.
+    slopes whose weights do not become those of the step as it gets short is of order 1, however often it looks. The
+    last step looks once, the last but one twice.
     """
     gamma, finite = _gamma(s_churn, len(levels) - 1), _looks(levels, path)
     top = next((path.clock(level) for level in levels if math.isfinite(path.clock(level))), 1.0)
