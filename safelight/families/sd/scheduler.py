@@ -171,9 +171,9 @@ class Plan:
             low = self.path.clock(_between(self.path, positions[-1])) if low is None else low
             high = self.path.clock(_between(self.path, positions[0])) if high is None else high
         if self.spread == "karras":
-            levels = karras(self.path, n, clock_min=low, clock_max=high)
+            levels = karras(self.path, n, sigma_min=low or 0.0, sigma_max=high or 0.0)
         else:
-            levels = exponential(self.path, n, clock_min=low, clock_max=high)
+            levels = exponential(self.path, n, sigma_min=low or 0.0, sigma_max=high or 0.0)
         if self.grid == "spare":
             # It tells the network whole labels: rounded for karras (fractions are cut for the cosine table), else cut.
             whole = round if self.spread == "karras" and self.path.name != "cosine" else int
