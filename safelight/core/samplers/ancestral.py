@@ -20,13 +20,16 @@ from safelight.core.path import Flow
 from safelight.core.samplers.row import Names, Sampler
 from safelight.core.samplers.stages import euler_step, midpoint_stages, midpoint_step, stages, two_stage
 from safelight.core.steps import move, ratio, renoise
-from safelight.errors import RequestError
+from safelight.errors import RequestError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safelight.core.path import Level, Path
     from safelight.core.run import Noise, Run
+
+
+VARIANCES = ("fixed_large", "fixed_small")
 
 
 def below(s: Level, t: Level, eta: float) -> Level:
@@ -73,6 +76,41 @@ def ancestral(
     return x
 
 
+def ddpm(
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Noise,
+    *,
+    path: Path,
+    eta: float = 1.0,
+    variance: str = "fixed_small",
+    s_noise: float = 1.0,
+) -> Run:
+    """``ancestral``, with both of DDPM's choices of how much noise is added (2006.11239, section 3.2).
+
+    Args:
+        x: state [1, ...] at levels[0].
+        eta: as in ``ancestral``; multiplies the deviation of the added noise.
+        variance: "fixed_small" is right where the data are one point, and makes this ``ancestral``; "fixed_large" is
+            the variance of the forward step from t up to s, right where the data are noise. Short steps make them
+            equal, but for the last ones.
+        s_noise: factor of the added noise; 1 is the theory.
+
+    Raises:
+        UnknownNameError: no such variance.
+    """
+    if variance not in VARIANCES:
+        raise UnknownNameError("variance", variance, VARIANCES)
+    for s, t in pairwise(levels):
+        x0 = (yield x, s).x0
+        if variance == "fixed_small" or not eta or t.sigma == 0.0:
+            x = descend(x, x0, s, t, eta, noise, s_noise)
+            continue
+        forward = s.sigma**2 - (s.alpha / t.alpha * t.sigma) ** 2
+        x = move(x, x0, s, below(s, t, eta)) + eta * math.sqrt(forward) * s_noise * noise(s, t)
+    return x
+
+
 def overshoot(
     x: Tensor,
     levels: Sequence[Level],
@@ -115,11 +153,11 @@ ROWS = (
     ),
     Sampler(
         name="ddpm",
-        function=ancestral,
+        function=ddpm,
         order=1,
         rule_order=1,
         paper="Ho et al. 2006.11239",
-        options={"eta": 1.0, "s_noise": 1.0},
+        options={"eta": 1.0, "s_noise": 1.0, "variance": "fixed_small"},
         stochastic=True,
         names=Names(comfyui=("ddpm",), diffusers=("DDPMScheduler",)),
     ),

@@ -30,12 +30,12 @@ def inversion(x: Tensor, levels: Sequence[Level]) -> Run:
 
     Args:
         x: state [1, ...] at levels[0], which may be clean.
-        levels: cleanest first, each noisier than the one before.
+        levels: cleanest first, none cleaner than the one before.
 
     Raises:
-        RequestError: the levels do not rise.
+        RequestError: the levels fall.
     """
-    if any(s.lam <= t.lam for s, t in pairwise(levels)):
+    if any(s.lam < t.lam for s, t in pairwise(levels)):
         raise RequestError("an inversion goes from clean to noise; reverse the schedule")
     for s, t in pairwise(levels):
         # At a clean level x0 = x says nothing of the noise; there the question is asked as if x were at t.
