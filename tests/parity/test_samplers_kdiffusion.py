@@ -72,6 +72,7 @@ def close(a: Tensor, b: Tensor) -> None:
         ("ddim", "sample_euler", {}),
         ("heun", "sample_heun", {}),
         ("dpmpp_2m", "sample_dpmpp_2m", {}),
+        *(("lms", "sample_lms", {"order": order}) for order in (1, 2, 3, 4)),
     ],
 )
 def test_deterministic_samplers_are_equal(name: str, function: str, options: dict[str, float], plan: str) -> None:
@@ -93,6 +94,14 @@ def test_euler_ancestral_is_equal(options: dict[str, float], plan: str) -> None:
 def test_dpmpp_2m_sde_is_equal(name: str, rule: str, eta: float, plan: str) -> None:
     wanted = theirs("sample_dpmpp_2m_sde", SIGMAS[plan], {"eta": eta, "s_noise": 1.1, "solver_type": rule})
     close(ours(name, SIGMAS[plan], {"eta": eta, "s_noise": 1.1}), wanted)
+
+
+@pytest.mark.parametrize("plan", sorted(set(SIGMAS) - {"one step"}))
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_dpmpp_3m_sde_is_equal_with_its_halved_curvature(eta: float, plan: str) -> None:
+    wanted = theirs("sample_dpmpp_3m_sde", SIGMAS[plan], {"eta": eta, "s_noise": 1.1})
+    close(ours("dpmpp_3m_sde", SIGMAS[plan], {"eta": eta, "s_noise": 1.1}), wanted)
+    assert (ours("adams3_sde", SIGMAS[plan], {"eta": eta, "s_noise": 1.1}) - wanted).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("plan", SIGMAS)

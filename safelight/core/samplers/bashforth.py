@@ -253,14 +253,14 @@ ROWS = (
         instead="lms",
     ),
     _row(
-        "deis",
+        "deis_log",
         "Zhang & Chen 2204.13902, log-rho",
         (2, 3),
         {"order": 3, "over": "log"},
         Names(diffusers=("DEISMultistepScheduler",)),
     ),
     _row(
-        "deis_tab",
+        "deis",
         "Zhang & Chen 2204.13902, tAB",
         (2, 3),
         {"order": 3, "rule": "vp time"},

@@ -1,0 +1,180 @@
+"""One piece of mathematics under several names: rows and options that must give the same picture to the last digits.
+
+Every pair runs on the mixture over uneven levels of a path, in float64, with the same noise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from safelight.core.path import CLEAN, EDM, Flow, Level, Path, vp_scaled_linear
+from safelight.core.samplers.adams import adams
+from safelight.core.samplers.bashforth import bashforth
+from safelight.core.samplers.table import SAMPLERS
+from safelight.core.steps import blend, weights
+from tests.laws.world import Mixture, answer, unanimous
+
+CLOCKS = (0.93, 0.8, 0.71, 0.5, 0.42, 0.2, 0.11)
+
+
+def uneven(path: Path, clean: bool = False) -> list[Level]:
+    """Seven levels of uneven steps, none of them at an end of the path, then perhaps the clean one."""
+    flow = isinstance(path, Flow)
+    return [path.at_clock(c if flow else 12.0 * c**3) for c in CLOCKS] + ([CLEAN] if clean else [])
+
+
+def even(path: Path) -> list[Level]:
+    """Seven levels, even in the path's clock."""
+    return [path.at_clock(0.9 - 0.1 * i) for i in range(7)]
+
+
+def noise(s: Level, t: Level) -> Tensor:
+    seed = round(1e6 * s.sigma) * 7 + round(1e6 * t.sigma)
+    return torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def drawn(name: str, path: Path, levels: list[Level], **options: Any) -> Tensor:
+    start = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64) * math.hypot(levels[0].alpha, levels[0].sigma)
+    return answer(SAMPLERS[name].bind(path, options)(start, levels, noise), Mixture().denoise)
+
+
+ROADS = {"edm": EDM(), "vp": vp_scaled_linear(), "flow": Flow()}
+SAME: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    # One step, many names.
+    ("ddim", {}, "euler", {}),
+    ("ddim", {}, "adams2", {"order": 1}),
+    ("ddim", {}, "lms", {"order": 1}),
+    ("ddim", {}, "gradient_estimation", {"gamma": 1.0}),
+    ("ddim", {}, "er_sde1", {"eta": 0.0}),
+    ("ddpm", {}, "adams2", {"order": 1, "eta": 1.0}),
+    # Exponential Adams of order 2 and 3.
+    ("res_multistep", {}, "adams2", {}),
+    ("res_multistep", {}, "dpmpp_2m_sde_heun", {"eta": 0.0}),
+    ("res_multistep_ancestral", {"eta": 0.0}, "res_multistep", {}),
+    ("dpmpp_2m_sde_heun", {}, "adams2_sde", {}),
+    ("dpmpp_2m_sde", {"eta": 0.0}, "dpmpp_2m", {}),
+    ("dpmpp_3m_sde", {"order": 2}, "dpmpp_2m_sde_heun", {}),
+    ("adams3", {"eta": 1.0}, "adams3_sde", {}),
+    # A corrector does not care what its paper is called.
+    ("sa_solver", {"eta": 0.0}, "adams3_corrected", {}),
+    ("sa_solver", {"window": "whole"}, "adams3_corrected", {"eta": 1.0}),
+    ("sa_solver_pece", {"eta": 0.0}, "adams3_corrected", {"mode": "pece"}),
+]
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize(("left", "left_options", "right", "right_options"), SAME)
+def test_two_names_of_one_method_draw_one_picture(
+    left: str, left_options: dict[str, Any], right: str, right_options: dict[str, Any], road: str
+) -> None:
+    for clean in (False, True):
+        levels = uneven(ROADS[road], clean)
+        a, b = (
+            drawn(name, ROADS[road], levels, **more) for name, more in ((left, left_options), (right, right_options))
+        )
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_on_even_steps_ipndm_is_adams_bashforth_in_the_clock(road: str) -> None:
+    path = ROADS[road]
+    torch.testing.assert_close(drawn("ipndm", path, even(path)), drawn("lms", path, even(path)), rtol=1e-12, atol=1e-12)
+    assert (drawn("ipndm", path, uneven(path)) - drawn("lms", path, uneven(path))).abs().max() > 1e-4
+    half = drawn("gradient_estimation", path, even(path), gamma=1.5)
+    torch.testing.assert_close(half, drawn("lms", path, even(path), order=2), rtol=1e-12, atol=1e-12)
+
+
+def test_published_weights_of_ipndm_v_are_right_only_where_two_slopes_are_known() -> None:
+    path = EDM()
+    levels = uneven(path)
+    torch.testing.assert_close(
+        drawn("ipndm_v", path, levels, order=2), drawn("lms", path, levels, order=2), rtol=1e-12, atol=1e-12
+    )
+    for order in (3, 4):
+        gap = drawn("ipndm_v", path, levels, order=order) - drawn("lms", path, levels, order=order)
+        assert gap.abs().max() > 1e-3
+
+
+def test_the_log_form_of_deis_is_exponential_adams_on_the_noise() -> None:
+    # x0 + (sigma / alpha) (eps - mixed) says the same as a step that holds the mixed noise still.
+    path = vp_scaled_linear()
+    levels, world = uneven(path), Mixture()
+    x = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64)
+    out = answer(bashforth(x, levels, noise, path=path, order=3, over="log"), world.denoise)
+    past: list[tuple[float, Tensor]] = []
+    for s, t in zip(levels, levels[1:]):
+        past = [(s.lam, (x - s.alpha * world.denoise(x, s)) / s.sigma), *past[:2]]
+        held = blend(past, s.lam, t.lam, -1.0)
+        x = t.alpha * (x - s.sigma * held) / s.alpha + t.sigma * held
+    torch.testing.assert_close(out, x, rtol=1e-12, atol=1e-12)
+
+
+def test_unipc_and_exact_correctors_differ_only_where_two_predictions_are_known() -> None:
+    # Over the middle of a long run all of UniPC's choices of B(h) are one method; they start and end differently.
+    path = EDM()
+    levels = uneven(path)
+    rules = [drawn("unipc", path, levels, rule=rule) for rule in ("bh1", "bh2", "exact")]
+    assert (rules[0] - rules[1]).abs().max() > 1e-6
+    nodes = [0.0, 0.3, -0.4]
+    from safelight.core.samplers.corrected import RULES
+
+    for rule in ("bh1", "bh2"):
+        assert RULES[rule](nodes, 0.0, 0.3, 1.0) == weights(nodes, 0.0, 0.3, 1.0)
+
+
+# What the exact methods claim to integrate without error: a polynomial in their own variable.
+
+
+def polynomial(degree: int, u: float) -> float:
+    return sum((i + 1.0) * (-0.4) ** i * (u - 0.1) ** i for i in range(degree + 1))
+
+
+def integral(degree: int, a: float, b: float, k: float) -> float:
+    """Of polynomial(u) e^(k (u - b)) over [a, b], by 4000 midpoints of Simpson's rule: an integrator of its own."""
+    n = 4000
+    h = (b - a) / n
+    total = 0.0
+    for i in range(n + 1):
+        u = a + i * h
+        total += (1 if i in (0, n) else 4 if i % 2 else 2) * polynomial(degree, u) * math.exp(k * (u - b))
+    return total * h / 3.0
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_polynomial_prediction_is_solved_exactly(degree: int, eta: float) -> None:
+    lams = [-1.0, -0.4, 0.1, 0.75, 1.3, 1.6]
+    path = EDM()
+    levels = [path.at(lam) for lam in lams]
+    x = torch.tensor([1.7, -0.3], dtype=torch.float64)
+    exact = [x]
+    for s, t in zip(levels, levels[1:]):
+        # x_t = (sigma_t / sigma_s) q^eta x_s + (1 + eta) integral of x0 e^((1 + eta) (u - lam_t)), at alpha = 1
+        drift = (1.0 + eta) * integral(degree, s.lam, t.lam, 1.0 + eta)
+        exact.append(t.sigma / s.sigma * math.exp(-eta * (t.lam - s.lam)) * exact[-1] + drift)
+
+    def put(run: Any, nodes: int) -> Tensor:
+        """The run, put onto the exact curve at every question until enough predictions are known."""
+        state, level = next(run)
+        try:
+            while True:
+                at = levels.index(level)
+                if at < nodes:
+                    state.copy_(exact[at])
+                state, level = run.send(unanimous(torch.full_like(state, polynomial(degree, level.lam))))
+        except StopIteration as end:
+            return end.value
+
+    def still(s: Level, t: Level) -> Tensor:
+        return torch.zeros(2, dtype=torch.float64)
+
+    out = put(adams(x.clone(), levels, still, path=path, order=degree + 1, eta=eta), degree + 1)
+    torch.testing.assert_close(out, exact[-1], rtol=1e-13, atol=1e-13)
+    if degree:
+        short = put(adams(x.clone(), levels, still, path=path, order=degree, eta=eta), degree + 1)
+        assert (short - exact[-1]).abs().max() > 1e-4
