@@ -80,6 +80,15 @@ def test_the_last_step_is_unit_noise_of_its_own(exact: Brownian) -> None:
     assert not (before @ last[0]).any()
 
 
+def test_the_first_numbers_of_the_path_of_seed_zero_are_known() -> None:
+    # Written down: another tree would give everybody other pictures.
+    first = torch.tensor([-1.6327775716781616, 2.149784803390503, 0.4768739938735962, 1.29585599899292])
+    second = torch.tensor([-0.7428176999092102, -1.3387494087219238, -1.2036548852920532, -0.7856608629226685])
+    path, middle = Brownian(0, (4,)), Level(0.6, 0.8)
+    torch.testing.assert_close(path(PURE, middle)[0], first, rtol=0.0, atol=1e-6)
+    torch.testing.assert_close(path(middle, Level(0.8, 0.6))[0], second, rtol=0.0, atol=1e-6)
+
+
 def test_the_way_up_is_fresh_and_independent_of_the_way_down() -> None:
     s, t = PATH.level(600), PATH.level(400)
     path = Brownian(3, SHAPE)

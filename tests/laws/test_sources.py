@@ -90,6 +90,12 @@ def test_normals_are_normal_and_take_any_seed() -> None:
     assert not torch.equal(many, philox.normals(2**32 - 1, 3, 1 << 16)), "the upper word of the seed counts"
 
 
+def test_no_word_makes_an_infinite_normal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in (0, 2**32 - 1):
+        monkeypatch.setattr(philox, "philox", lambda counter, key, word=word: [torch.tensor([word])] * 4)
+        assert philox.normals(0, 0, 1).isfinite().all()
+
+
 @pytest.mark.parametrize("seed", [0, 7, 2**32 + 5, 2**63])
 def test_each_kind_draws_what_its_program_draws(seed: int) -> None:
     assert same(steps("diffusers", seed), torch_draws(seed, 4))
