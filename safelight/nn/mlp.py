@@ -46,7 +46,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * gelu(gate)
+        return gelu(gate).mul_(value)  # in place: the widest tensors of a transformer are not held twice
 
 
 class FeedForward(nn.Module):

@@ -92,10 +92,10 @@ class SpatialTransformer(nn.Module):
 
 
 def _tokens(x: Tensor) -> Tensor:
-    """[B, C, h, w] -> [B, h * w, C]."""
-    return x.flatten(2).transpose(1, 2)
+    """[B, C, h, w] -> [B, h * w, C]; laid out anew once, for all the sums and norms of the blocks that follow."""
+    return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def _grid(x: Tensor, like: Tensor) -> Tensor:
     """[B, h * w, C] -> [B, C, h, w], the grid of ``like``; contiguous, since convolutions follow."""
-    return x.transpose(1, 2).reshape(like.shape)
+    return x.transpose(1, 2).contiguous().view(like.shape)
