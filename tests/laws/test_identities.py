@@ -6,6 +6,8 @@ Every pair runs on the mixture over uneven levels of a path, in float64, with th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -13,11 +15,13 @@ import torch
 from torch import Tensor
 
 from safelight.core.path import CLEAN, EDM, Flow, Level, Path, vp_scaled_linear
+from safelight.core.run import Run
 from safelight.core.samplers.adams import adams
 from safelight.core.samplers.bashforth import bashforth
+from safelight.core.samplers.corrected import RULES
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.steps import blend, weights
-from tests.laws.world import Mixture, answer, unanimous
+from tests.laws.world import Denoise, Mixture, answer, unanimous
 
 CLOCKS = (0.93, 0.8, 0.71, 0.5, 0.42, 0.2, 0.11)
 
@@ -107,7 +111,7 @@ def test_the_log_form_of_deis_is_exponential_adams_on_the_noise() -> None:
     x = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64)
     out = answer(bashforth(x, levels, noise, path=path, order=3, over="log"), world.denoise)
     past: list[tuple[float, Tensor]] = []
-    for s, t in zip(levels, levels[1:]):
+    for s, t in pairwise(levels):
         past = [(s.lam, (x - s.alpha * world.denoise(x, s)) / s.sigma), *past[:2]]
         held = blend(past, s.lam, t.lam, -1.0)
         x = t.alpha * (x - s.sigma * held) / s.alpha + t.sigma * held
@@ -121,8 +125,6 @@ def test_unipc_and_exact_correctors_differ_only_where_two_predictions_are_known(
     rules = [drawn("unipc", path, levels, rule=rule) for rule in ("bh1", "bh2", "exact")]
     assert (rules[0] - rules[1]).abs().max() > 1e-6
     nodes = [0.0, 0.3, -0.4]
-    from safelight.core.samplers.corrected import RULES
-
     for rule in ("bh1", "bh2"):
         assert RULES[rule](nodes, 0.0, 0.3, 1.0) == weights(nodes, 0.0, 0.3, 1.0)
 
@@ -145,36 +147,61 @@ def integral(degree: int, a: float, b: float, k: float) -> float:
     return total * h / 3.0
 
 
+LEVELS = [EDM().at(lam) for lam in (-1.0, -0.4, 0.1, 0.75, 1.3, 1.6)]
+START = torch.tensor([1.7, -0.3], dtype=torch.float64)
+
+
+def put(run: Run, exact: list[Tensor], nodes: int, denoise: Denoise) -> Tensor:
+    """The end of a run that is put onto the exact curve at every question until enough predictions are known."""
+    state, level = next(run)
+    try:
+        while True:
+            at = LEVELS.index(level)
+            if at < nodes:
+                state.copy_(exact[at])
+            state, level = run.send(unanimous(denoise(state, level)))
+    except StopIteration as end:
+        return end.value
+
+
+def curve(advance: Callable[[Tensor, Level, Level], Tensor]) -> list[Tensor]:
+    """The exact states at LEVELS."""
+    return list(accumulate(pairwise(LEVELS), lambda x, pair: advance(x, *pair), initial=START))
+
+
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_a_polynomial_prediction_is_solved_exactly(degree: int, eta: float) -> None:
-    lams = [-1.0, -0.4, 0.1, 0.75, 1.3, 1.6]
-    path = EDM()
-    levels = [path.at(lam) for lam in lams]
-    x = torch.tensor([1.7, -0.3], dtype=torch.float64)
-    exact = [x]
-    for s, t in zip(levels, levels[1:]):
+def test_a_prediction_that_is_a_polynomial_in_lam_is_solved_exactly(degree: int, eta: float) -> None:
+    def advance(x: Tensor, s: Level, t: Level) -> Tensor:
         # x_t = (sigma_t / sigma_s) q^eta x_s + (1 + eta) integral of x0 e^((1 + eta) (u - lam_t)), at alpha = 1
         drift = (1.0 + eta) * integral(degree, s.lam, t.lam, 1.0 + eta)
-        exact.append(t.sigma / s.sigma * math.exp(-eta * (t.lam - s.lam)) * exact[-1] + drift)
+        return t.sigma / s.sigma * math.exp(-eta * (t.lam - s.lam)) * x + drift
 
-    def put(run: Any, nodes: int) -> Tensor:
-        """The run, put onto the exact curve at every question until enough predictions are known."""
-        state, level = next(run)
-        try:
-            while True:
-                at = levels.index(level)
-                if at < nodes:
-                    state.copy_(exact[at])
-                state, level = run.send(unanimous(torch.full_like(state, polynomial(degree, level.lam))))
-        except StopIteration as end:
-            return end.value
+    def denoise(x: Tensor, level: Level) -> Tensor:
+        return torch.full_like(x, polynomial(degree, level.lam))
 
-    def still(s: Level, t: Level) -> Tensor:
-        return torch.zeros(2, dtype=torch.float64)
+    exact = curve(advance)
+    for order in (degree, degree + 1):
+        run = adams(START.clone(), LEVELS, lambda s, t: 0.0 * START, path=EDM(), order=order, eta=eta)
+        if order:
+            error = (put(run, exact, degree + 1, denoise) - exact[-1]).abs().max()
+            assert error < 1e-13 if order > degree else error > 1e-4
 
-    out = put(adams(x.clone(), levels, still, path=path, order=degree + 1, eta=eta), degree + 1)
-    torch.testing.assert_close(out, exact[-1], rtol=1e-13, atol=1e-13)
-    if degree:
-        short = put(adams(x.clone(), levels, still, path=path, order=degree, eta=eta), degree + 1)
-        assert (short - exact[-1]).abs().max() > 1e-4
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("over", ["clock", "log"])
+def test_a_slope_that_is_a_polynomial_in_its_variable_is_solved_exactly(degree: int, over: str) -> None:
+    def advance(x: Tensor, s: Level, t: Level) -> Tensor:
+        if over == "clock":
+            return x + integral(degree, s.sigma, t.sigma, 0.0)
+        return x - t.sigma * integral(degree, s.lam, t.lam, -1.0)
+
+    def denoise(x: Tensor, level: Level) -> Tensor:
+        return x - level.sigma * polynomial(degree, level.sigma if over == "clock" else level.lam)
+
+    exact = curve(advance)
+    for order in (degree, degree + 1):
+        run = bashforth(START.clone(), LEVELS, lambda s, t: START, path=EDM(), order=order, over=over)
+        if order:
+            error = (put(run, exact, degree + 1, denoise) - exact[-1]).abs().max()
+            assert error < 1e-12 if order > degree else error > 1e-4

@@ -14,7 +14,8 @@ from torch import Tensor
 from safelight.core.path import CLEAN, Level, vp_scaled_linear
 from safelight.core.run import Denoised
 from safelight.core.samplers.table import SAMPLERS
-from tests.laws.world import Gaussian, Mixture, geometric, slopes
+from tests.laws.test_samplers import spread_error
+from tests.laws.world import Gaussian, Mixture, answer, geometric, silent, slopes
 
 PATH = vp_scaled_linear()
 SD: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -100,15 +101,14 @@ def our_run(name: str, levels: list[Level], begin: Tensor, watch: Callable[[int,
     _, _, row, options = SAME[name]
     generator = torch.Generator().manual_seed(7)
     drawn = [torch.randn(START.shape, generator=generator) for _ in levels]
-    starts = {s: z for s, z in zip(levels, drawn)}
+    starts = dict(zip(levels, drawn))
     run = SAMPLERS[row].bind(PATH, options)(begin, levels, lambda s, t: starts[s])
     try:
         x, level = next(run)
         index = 0
         while True:
             watch(index, x)
-            answer = (x - level.sigma * network(x, level.t)) / level.alpha
-            x, level = run.send(Denoised(answer))
+            x, level = run.send(Denoised((x - level.sigma * network(x, level.t)) / level.alpha))
             index += 1
     except StopIteration as end:
         return end.value
@@ -150,19 +150,15 @@ def test_plms_is_equal_with_its_doubled_evaluation(n: int, final: bool) -> None:
     squares = [(float(scheduler.alphas_cumprod[int(t)]), float(t)) for t in dict.fromkeys(scheduler.timesteps.tolist())]
     squares.append((float(scheduler.final_alpha_cumprod), 0.0))
     levels = [Level(math.sqrt(square), math.sqrt(1.0 - square), t) for square, t in squares]
-    solver = SAMPLERS["plms"].bind(PATH)
-    run, index = solver(START, levels, lambda s, t: START), 0
+    solver, asked = SAMPLERS["plms"].bind(PATH), iter(shown)
     assert solver.evaluations(levels) == len(shown)
-    try:
-        question, level = next(run)
-        while True:
-            assert difference(question, shown[index]) <= 1e-4, index
-            index += 1
-            answer = (question - level.sigma * network(question, level.t)) / level.alpha
-            question, level = run.send(Denoised(answer))
-    except StopIteration as end:
-        assert difference(end.value, x) <= 1e-4
-    assert index == len(shown)
+
+    def denoise(question: Tensor, level: Level) -> Tensor:
+        assert difference(question, next(asked)) <= 1e-4
+        return (question - level.sigma * network(question, level.t)) / level.alpha
+
+    assert difference(answer(solver(START, levels, silent), denoise), x) <= 1e-4
+    assert next(asked, None) is None
 
 
 def test_ipndm_is_equal_between_its_ends() -> None:
@@ -179,16 +175,15 @@ def test_ipndm_is_equal_between_its_ends() -> None:
         kept.append(x0)
         # Its network predicts v, of which x0 = alpha x - sigma v.
         x = scheduler.step((level.alpha * x - x0) / level.sigma, t, x).prev_sample
-    run = SAMPLERS["ipndm"].bind(PATH)(START.clone(), levels, lambda s, t: START)
-    question, _ = next(run)
-    for index in range(len(shown)):
-        if index > 1:
-            assert difference(question, shown[index]) <= 2e-6, index
+    places = {level: index for index, level in enumerate(levels)}
+
+    def denoise(question: Tensor, level: Level) -> Tensor:
+        index = places[level]
+        assert index < 2 or difference(question, shown[index]) <= 2e-6, index
         question.copy_(shown[index])
-        try:
-            question, _ = run.send(Denoised(kept[index]))
-        except StopIteration as end:
-            assert torch.equal(end.value, kept[-1])
+        return kept[index]
+
+    assert torch.equal(answer(SAMPLERS["ipndm"].bind(PATH)(START.clone(), levels, silent), denoise), kept[-1])
 
 
 # Where diffusers is wrong.
@@ -223,8 +218,6 @@ def spread_error_of_dpm_sde_3(n: int) -> float:
 
 
 def test_sde_dpm_solver_of_order_3_has_a_sign_that_costs_it_an_order() -> None:
-    from tests.laws.test_samplers import spread_error
-
     theirs = [spread_error_of_dpm_sde_3(n) for n in (64, 128, 256)]
     ours = [spread_error(SAMPLERS["adams3_sde"], geometric(20.0, 0.1, n)) for n in (64, 128, 256)]
     assert all(slope < 1.5 for slope in slopes(theirs)), theirs
@@ -245,13 +238,8 @@ def test_deis_of_order_3_gets_worse_with_more_steps_in_float32_coefficients() ->
         for level, t in zip(levels, scheduler.timesteps):
             x = scheduler.step(world.denoise(x * math.hypot(1.0, level.sigma), level), t, x).prev_sample
         theirs.append((x * math.hypot(1.0, levels[-1].sigma) - truth).abs().max().item())
-        run = SAMPLERS["deis_log"].bind(PATH)(start, levels, lambda s, t: start)
-        question, level = next(run)
-        try:
-            while True:
-                question, level = run.send(Denoised(world.denoise(question, level)))
-        except StopIteration as end:
-            ours.append((end.value - truth).abs().max().item())
+        ended = answer(SAMPLERS["deis_log"].bind(PATH)(start, levels, silent), world.denoise)
+        ours.append((ended - truth).abs().max().item())
     assert theirs[2] > theirs[0], (theirs, ours)
     assert ours[2] < ours[0] / 100, (theirs, ours)
 
