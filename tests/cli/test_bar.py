@@ -74,6 +74,20 @@ def test_a_pipe_gets_nothing_or_lines_now_and_then() -> None:
     assert lines.getvalue() == "unet  3/3  loss 3\n"
 
 
+def test_where_nobody_knows_how_much_there_is_nothing_is_estimated() -> None:
+    watch, lines, terminal = Watch(), io.StringIO(), Terminal()
+    pace = Pace(None, clock=watch)
+    watch.now = 1.0
+    pace.move(5)
+    assert pace.seconds is None
+    with Bar("drawing", None, every=1e-9, stream=lines) as bar:
+        bar.move(4)
+    assert lines.getvalue() == "drawing  4\n"
+    with Bar("drawing", None, keep=True, stream=terminal) as bar:
+        bar.move(7)
+    assert "7/?" in terminal.getvalue()
+
+
 def test_a_terminal_gets_a_bar_with_the_count_and_the_note() -> None:
     terminal = Terminal()
     with Bar("unet", 3, keep=True, stream=terminal) as bar:

@@ -131,8 +131,23 @@ def test_steps_count_evaluations_and_the_last_one_carries_the_finished_picture()
         steps = list(sample(Network(), each))
         assert [step.index for step in steps] == list(range(1, len(steps) + 1))
         assert {step.total for step in steps} == {len(steps)}
+        assert [step.last for step in steps] == [False] * (len(steps) - 1) + [True]
         assert steps[-1].level == CLEAN
         assert torch.equal(steps[-1].x, steps[-1].denoised)
+
+
+def test_a_run_that_finds_its_own_steps_tells_no_total_but_says_its_last() -> None:
+    each = job("dpm_adaptive", 5, 1, CFG(7.0))
+    steps = list(sample(Network(), each))
+    assert [step.index for step in steps] == list(range(1, len(steps) + 1))
+    assert {step.total for step in steps} == {None}
+    assert [step.last for step in steps] == [False] * (len(steps) - 1) + [True]
+    assert torch.equal(steps[-1].x, steps[-1].denoised)
+    # Among strangers with steps of their own it keeps its bits, and so do they.
+    jobs = [job("dpm_adaptive", 5, seed, CFG(scale), width=3) for seed, scale in ((1, 7.0), (2, 1.0))]
+    jobs.append(job("heun", 3, 3, CFG(3.0), width=3))
+    for picture, one in zip(together(jobs), jobs):
+        assert torch.equal(picture, last(sample(Network(), one)))
 
 
 def test_nothing_is_asked_before_the_first_step_is_wanted() -> None:
@@ -146,7 +161,7 @@ def test_nothing_is_asked_before_the_first_step_is_wanted() -> None:
 def test_a_job_without_steps_returns_its_start() -> None:
     each = replace(job("ddim", 5, 1, CFG(7.0)), levels=[CLEAN])
     (step,) = sample(Network(), each)
-    assert (step.index, step.total) == (0, 0)
+    assert (step.index, step.total, step.last) == (0, 0, True)
     assert torch.equal(step.x, each.x)
 
 
