@@ -47,8 +47,7 @@ def compose(model: Model, request: Request, levels: list[Level], *, both: bool, 
     guided = model.tell is None and set(numbers(request.guidance)) != {1.0}
     whole = _main(model, request, levels, both=both, guided=guided)
     if request.interval is not None:
-        off = CFG(1.0, both=True) if both else Unguided()
-        whole = Interval(whole, *request.interval, outside=off)
+        whole = Interval(whole, *request.interval)
     beside = [rule for rule in request.rules if rule.row.place == "beside"]
     for rule in beside:
         _fits(model, rule, weak)
@@ -102,6 +101,8 @@ def idle(model: Model, request: Request, levels: list[Level], *, both: bool) -> 
             raise RequestError(f"{what} does nothing here: guidance was distilled into this network; leave it out")
         if both:
             raise RequestError("guidance was distilled into this network; take a sampler without CFG++")
+    if both and request.interval is not None:  # its scale 1 guides, and much, so nothing stands for "off"
+        raise RequestError("CFG++ guides at every step; leave the interval out, or take a sampler without CFG++")
     if set(scales) == {1.0}:
         for what in (what for what, is_asked in asked.items() if is_asked):
             raise RequestError(f"{what} does nothing at guidance 1; raise the guidance or leave it out")
