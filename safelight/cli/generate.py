@@ -42,8 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how to draw it").add_argument
     how("--steps", "--num-inference-steps", type=int, metavar="N", help="1 to 1000")
     how("--sampler", metavar="NAME", help="in the spelling of any program, such as euler_ancestral or 'DPM++ 2M'")
-    how("--schedule", metavar="NAME", help="which noise levels are visited, such as karras")
+    how("--schedule", metavar="NAME", help="which noise levels are visited: karras, or 14.6,7.1,0.5,0")
     how("--option", metavar="NAME=VALUE", action="append", default=[], help="of the sampler, such as eta=0.5")
+    how("--schedule-option", metavar="NAME=VALUE", action="append", default=[], help="of the schedule, such as rho=5")
     how("--guidance", metavar="S", help="1 follows the prompt alone, more exaggerates it; S,S,... one for each step")
     how("--guidance-interval", metavar="LOW,HIGH", help="noise above and up to which it guides, such as 0.3,5.4")
     how("--guidance-rule", metavar="RULE", action="append", default=[], help="apg, pag:scale=2 ...; may be repeated")
@@ -159,11 +160,13 @@ def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:
     seeds = sorted({each.request.seed for each in settled})
     run, steps = len(first.levels) - 1, first.request.steps
     count = "as many evaluations as it takes" if first.evaluations is None else f"{first.evaluations} evaluations"
+    strength = first.request.strength
+    begun = f"first {first.laid['first']:g}" if strength is None else f"strength {strength:g}"
     words = [
         pipe.name,
         f"{first.size[0]}x{first.size[1]}",
         f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}",
-        f"{run} steps" if run == steps else f"{run} of {steps} steps (strength {first.request.strength:g})",
+        f"{run} steps" if run == steps else f"{run} of {steps} steps ({begun})",
         f"{first.sampler.sampler.name} ({count})",
         guided(first),
         str(pipe.place),
@@ -214,7 +217,8 @@ def asked(args: argparse.Namespace) -> list[Request]:
         steps=args.steps,
         sampler=args.sampler,
         schedule=args.schedule,
-        options=dict(_option(text) for text in args.option),
+        options=dict(_option("--option", text) for text in args.option),
+        schedule_options=dict(_option("--schedule-option", text) for text in args.schedule_option),
         guidance=None if args.guidance is None else _numbers("--guidance", args.guidance, 0),
         interval=None if args.guidance_interval is None else _interval(args.guidance_interval),
         rules=tuple(read(text) for text in args.guidance_rule),
@@ -293,10 +297,11 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _option(text: str) -> tuple[str, str]:
+def _option(flag: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (equals and name.strip() and value.strip()):
-        raise RequestError(f"--option is NAME=VALUE, such as eta=0.5, not {text!r}")
+        example = "eta=0.5" if flag == "--option" else "rho=5"
+        raise RequestError(f"{flag} is NAME=VALUE, such as {example}, not {text!r}")
     return name.strip(), value.strip()
 
 

@@ -205,6 +205,7 @@ class Pipe:
             sampler=settled.sampler.sampler.name,
             options=dict(settled.sampler.options),
             schedule=settled.schedule,
+            schedule_options=dict(settled.laid),
             levels=[list(level) for level in settled.levels],
             guidance=list(settled.guidance) if isinstance(settled.guidance, tuple) else settled.guidance,
             interval=None if request.interval is None else [finite(end) for end in request.interval],

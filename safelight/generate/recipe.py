@@ -17,21 +17,14 @@ from PIL.Image import Image
 
 from safelight import __version__
 from safelight.core.kinds import KINDS as KINDS_OF_NOISE
+from safelight.core.names import Pair, write
 from safelight.core.samplers.table import SAMPLERS
-from safelight.errors import ImageError
+from safelight.core.schedule import SCHEDULES
+from safelight.errors import ImageError, RequestError
 
 NUMERICS = 1
 """Version of the numbers: pictures of equal recipes are equal in bits only where this is equal."""
 KEY, TEXT = "safelight", "parameters"
-SCHEDULE_TYPES = {
-    "exponential": "Exponential",
-    "karras": "Karras",
-    "linspace": "Uniform",
-    "model": "Automatic",
-    "sgm_uniform": "SGM Uniform",
-    "simple": "Simple",
-}
-"""Our schedules in A1111's words, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +34,7 @@ class Recipe:
     Attributes:
         model: name, family, and ``files``: file below its folder -> SHA-256.
         options: every option of the sampler; an infinite number is the text "inf", since JSON has no such number.
+        schedule: a row of SCHEDULES, ``model``, or the list that was given; schedule_options: every option of it.
         levels: every level visited, as [alpha, sigma, t].
         seed: this picture's own.
         noise: where it came from, a name of ``core/kinds.py``; recipes that do not say were drawn with ``fresh``.
@@ -74,6 +68,7 @@ class Recipe:
     device: str
     dtype: str
     threads: int
+    schedule_options: Mapping[str, float | str] = field(default_factory=dict)
     strength: float | None = None
     interval: list[float | str] | None = None
     rules: list[Mapping[str, Any]] = field(default_factory=list)
@@ -114,6 +109,17 @@ class Recipe:
                 raise ImageError(f"the recipe is damaged ({name} cannot be {str(getattr(recipe, name))[:40]!r})")
         return recipe
 
+    def _schedule_type(self) -> str:
+        """The schedule in A1111's word, where it has one for it with these options."""
+        row = SCHEDULES.get(self.schedule)
+        if row is None:
+            return "Automatic" if self.schedule == "model" else self.schedule
+        changed = {name: value for name, value in self.schedule_options.items() if row.whole.get(name) != value}
+        try:
+            return write("a1111", Pair("euler", self.schedule, {}, changed))[1]
+        except RequestError:
+            return self.schedule
+
     def parameters(self) -> str:
         """The text that A1111 writes and other programs read: prompt, negative prompt, settings."""
         hashes = [value for name, value in self.model.get("files", {}).items() if name.startswith("unet/")]
@@ -121,7 +127,7 @@ class Recipe:
         settings: dict[str, Any] = {
             "Steps": self.steps,
             "Sampler": next(iter(row.aliases), row.name) if row else self.sampler,
-            "Schedule type": SCHEDULE_TYPES.get(self.schedule, self.schedule),
+            "Schedule type": self._schedule_type(),
             "CFG scale": None if isinstance(self.guidance, list) else f"{self.guidance:g}",
             "Seed": self.seed,
             "Variation seed": self.variation[0] if self.variation else None,
@@ -178,6 +184,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "variation": lambda value: value is None or (len(value) == 2 and _whole(value[0]) and _number(value[1])),
     "size": lambda value: len(value) == 2 and all(map(_whole, value)),
     "model": lambda value: isinstance(value, Mapping) and _table(_text)(value.get("files", {})),
+    "schedule_options": _table(lambda value: _number(value) or _text(value)),
     "options": _table(lambda value: _number(value) or _text(value) or isinstance(value, float)),
     "levels": lambda value: isinstance(value, list) and len(value) > 0 and all(map(_level, value)),
     **dict.fromkeys(("image", "mask"), lambda value: value is None or _table(_text)(value)),

@@ -104,6 +104,7 @@ def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = 
         sampler=recipe.sampler,
         schedule=None if recipe.schedule == "model" else recipe.schedule,
         options=recipe.options,
+        schedule_options=recipe.schedule_options,
         guidance=recipe.guidance,
         interval=None if recipe.interval is None else (float(recipe.interval[0]), float(recipe.interval[1])),
         rules=_rules(recipe),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from PIL.Image import Image
 
+from safelight.core.path import Level
 from safelight.errors import PromptError, RequestError
 from safelight.generate.guiding import Rule, checked
 
@@ -25,8 +26,11 @@ class Request:
         negative: what to lead away from; matters where ``guidance`` is not 1.
         steps: 1 to 1000; None for the model's own number.
         sampler: a name of the table of samplers, in any program's spelling; None for the model's own.
-        schedule: a name of the table of schedules; None for the levels that the model's files ask for.
+        schedule: a name of the table of schedules, in any program's spelling; a list such as "14.6,7.1,0.5,0" (see
+            ``custom`` in ``core/schedules/tables.py``) or of Levels; None for what the model's files ask for.
         options: changes of the sampler's options, such as ``{"eta": 0.5}``.
+        schedule_options: changes of the schedule's, such as ``{"rho": 5}``, and transforms of any, such as ``{"shift":
+            3}``.
         guidance: classifier-free guidance; 1 follows the prompt alone and halves the work, 0 ignores it, more
             exaggerates it; one number, or one for each step; None for the model's own.
         interval: (low, high) of the noise, sigma / alpha, above and up to which guidance works; None for everywhere.
@@ -53,8 +57,9 @@ class Request:
     negative: str = ""
     steps: int | None = None
     sampler: str | None = None
-    schedule: str | None = None
+    schedule: str | Sequence[Level] | None = None
     options: Mapping[str, float | str] = field(default_factory=dict)
+    schedule_options: Mapping[str, float | str] = field(default_factory=dict)
     guidance: float | Sequence[float] | None = None
     interval: tuple[float, float] | None = None
     rules: Sequence[Rule] = ()

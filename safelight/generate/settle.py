@@ -15,10 +15,11 @@ from safelight.core.kinds import Variation
 from safelight.core.path import Level
 from safelight.core.run import Denoised
 from safelight.core.samplers.row import Bound, Sampler
-from safelight.core.samplers.table import split
+from safelight.core.samplers.table import SAMPLERS
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate.compose import ONE_ROW, compose, numbers
+from safelight.generate.levels import visit
 from safelight.generate.picture import to_mask
 from safelight.generate.request import Request
 from safelight.weights.notes import notes
@@ -37,7 +38,8 @@ class Settled:
         request: with every number filled in.
         task: ``text``, ``image`` or ``inpaint``.
         sampler: bound to the model's path.
-        schedule: name of the schedule, or ``model`` for the levels that the model's files ask for.
+        schedule: name of the schedule, ``model`` for the levels that the model's files ask for, or a list written out.
+        laid: every option of the schedule.
         levels: those that are visited, noisiest first; shorter than ``steps + 1`` where an image is the start.
         size: (width, height) in pixels.
         rule: the guidance, with all that the request adds to it.
@@ -48,6 +50,7 @@ class Settled:
     task: str
     sampler: Bound
     schedule: str
+    laid: Mapping[str, float | str]
     levels: list[Level]
     size: tuple[int, int]
     rule: Guidance
@@ -99,15 +102,12 @@ def settle(model: Model, request: Request, weak: Model | None = None) -> Settled
     if task not in model.tasks:
         need = "an image and a mask" if model.tasks == ("inpaint",) else "another model"
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
-    steps = request.steps or int(own.get("steps", STEPS))
-    sampler, named = split(request.sampler) if request.sampler else split(model.defaults.sampler)
-    if named and request.schedule and schedule.find(request.schedule) != named:
-        raise RequestError(f"the sampler's name says schedule {named!r}, the schedule {request.schedule!r}; give one")
-    options = {**({} if request.sampler else model.defaults.options), **checked(sampler, request.options)}
-    wanted = named or (schedule.find(request.schedule) if request.schedule else None)
-    levels = schedule.SCHEDULES[wanted](model.path, steps) if wanted else model.defaults.levels(steps)
+    visited = visit(model, request, request.steps or int(own.get("steps", STEPS)))
+    sampler, levels = SAMPLERS[visited.pair.sampler], visited.levels
+    named = visited.pair.options if request.sampler else model.defaults.options
+    options = {**named, **checked(sampler, request.options)}
     strength = request.strength
-    if request.image is not None:
+    if request.image is not None and not visited.options["first"]:
         strength = (1.0 if model.conceal else STRENGTH) if strength is None else strength
         levels = schedule.start(levels, strength)
     guidance = request.guidance
@@ -124,9 +124,10 @@ def settle(model: Model, request: Request, weak: Model | None = None) -> Settled
         raise RequestError(idle)
     # Begun on nothing and left: what a sampler does not take, it says before the model is asked.
     next(bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)))
-    filled = replace(request, steps=steps, guidance=guidance, strength=strength, size=size)
+    filled = replace(request, steps=visited.steps, guidance=guidance, strength=strength, size=size)
     rule = compose(model, filled, levels, both=sampler.uncond, weak=weak)
-    return Settled(filled, task, bound, wanted or "model", levels, size, rule, noise_of(bound, levels, filled))
+    noise = noise_of(bound, levels, filled)
+    return Settled(filled, task, bound, visited.schedule, visited.options, levels, size, rule, noise)
 
 
 def noise_of(bound: Bound, levels: Sequence[Level], request: Request) -> str:

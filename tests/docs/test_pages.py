@@ -88,7 +88,7 @@ def test_the_seed_contract_names_every_field_that_decides_bits() -> None:
     named = {name.partition(".")[0] for name in re.findall(r"`([\w.]+)`", rows.partition("\n\n")[0])}
     # The task, the steps and the schedule follow from what is named, the camera is only told.
     assert named == {field.name for field in dataclasses.fields(Recipe)} - {
-        *("camera", "safelight", "schedule", "steps", "task")
+        *("camera", "safelight", "schedule", "schedule_options", "steps", "task")
     }
 
 
