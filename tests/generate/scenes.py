@@ -45,4 +45,6 @@ def requests() -> list[Request]:
         Request(PROMPT, seed=10, size=(32, 48)),
         Request(PROMPT, seed=11, rows=5),
         Request("red", seed=12, skip=1),
+        Request("red", seed=13, sampler="euler_ancestral", noise="path", variation=(5, 0.3)),
+        Request("red", seed=14, sampler="ddpm", noise="a1111-gpu", ensd=3),
     ]
