@@ -48,7 +48,13 @@ SDXL = {
     "addition_time_embed_dim": 4,
     "projection_class_embeddings_input_dim": 12 + 6 * 4,
 }
-UNETS = {"sd1": SD1, "sd2": SD2, "sdxl": SDXL, "inpaint": {**SD1, "in_channels": 9}}
+UNETS = {
+    "sd1": SD1,
+    "sd2": SD2,
+    "sdxl": SDXL,
+    "inpaint": {**SD1, "in_channels": 9},
+    "lcm": {**SD1, "time_cond_proj_dim": 8},
+}
 PREDICTIONS = {"sd2": "v_prediction"}
 KL: dict[str, Any] = {
     "block_out_channels": (8, 8, 16),
