@@ -60,10 +60,7 @@ def consistency(
         if boundary:
             skip = 0.25 / ((boundary * trained_row(path, s)) ** 2 + 0.25)
             x0 = skip * x + math.sqrt(1.0 - skip) * x0
-        if t.lam < low.lam:
-            x = renoise(low.alpha * x0, low, t, s_noise * noise(s, t))
-        else:
-            x = t.alpha * x0
+        x = renoise(low.alpha * x0, low, t, s_noise * noise(s, t)) if t.sigma else t.alpha * x0
     return x
 
 
