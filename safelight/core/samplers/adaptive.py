@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import torch
-
 from safelight.core.samplers.ancestral import lift, lower
 from safelight.core.samplers.dpm_solver import stretch
 from safelight.core.samplers.row import Names, Sampler
@@ -77,7 +75,7 @@ def dpm_adaptive(
             x0 = (yield x, s).x0
         rough, fine = yield from eps_step(x, x0, s, low, path, order)
         rough, scaled = rough / low.alpha, fine / low.alpha
-        allowed = (rtol * torch.maximum(rough.abs(), before.abs())).clamp_min(atol)
+        allowed = (rtol * rough.abs().maximum(before.abs())).clamp_min(atol)
         factor = _factor(((rough - scaled) / allowed).square().mean().sqrt().item(), 1.5 if eta else order)
         if factor >= SAFETY:
             x, before, x0 = lift(fine, low, t, s, noise, 1.0), rough, None
