@@ -88,9 +88,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "euler a leading": {"_class_name": "EulerAncestralDiscreteScheduler", **SD, "timestep_spacing": "leading"},
     "heun": {"_class_name": "HeunDiscreteScheduler", **SD},
     "heun karras": {"_class_name": "HeunDiscreteScheduler", **SD, "use_karras_sigmas": True},
+    "lms": {"_class_name": "LMSDiscreteScheduler", **SD},
+    "lms leading karras": {
+        "_class_name": "LMSDiscreteScheduler",
+        **SD,
+        "timestep_spacing": "leading",
+        "use_karras_sigmas": True,
+    },
     "pndm sd1": {"_class_name": "PNDMScheduler", **SD, "steps_offset": 1, "skip_prk_steps": True},
+    "unipc": {"_class_name": "UniPCMultistepScheduler", **SD},
+    "unipc 3 karras": {"_class_name": "UniPCMultistepScheduler", **SD, "solver_order": 3, "use_karras_sigmas": True},
+    "unipc leading": {"_class_name": "UniPCMultistepScheduler", **SD, "timestep_spacing": "leading", "steps_offset": 1},
 }
-# PNDM's own steps are not here (yet); its path and its levels are.
+# PNDM lists its second level twice and has no sigmas; its steps are in test_samplers_diffusers.py.
 STEPPED = [name for name in CONFIGS if not name.startswith("pndm")]
 
 

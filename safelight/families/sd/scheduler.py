@@ -4,13 +4,13 @@ The file names a class of diffusers; what matters in it are facts, and every cla
 
     grid      classes               meaning
     rows      DDIM, DDPM, PNDM      whole rows of the training table; n points, the cleanest included
-    sigmas    Euler, Heun           the same points, but "linspace" keeps fractions, sigma / alpha linear between rows
-    spare     DPM-Solver++          whole rows of n + 1 points, the cleanest left out
+    sigmas    Euler, Heun, LMS      the same points, but "linspace" keeps fractions, sigma / alpha linear between rows
+    spare     DPM-Solver++, UniPC   whole rows of n + 1 points, the cleanest left out
 
 Known differences, on purpose: DDIM's "trailing" and "linspace" step to the level visited next, where diffusers steps
 by T // n rows and lands beside it unless n divides T; zero terminal SNR is exact where diffusers' Euler and DPM-Solver
 stop at alpha = 2^-12; DPM-Solver's last step is of order 1 only where it ends clean (lower_order_final is not read).
-PNDM's own steps are not here: its path and levels are obeyed, the steps are DDIM's.
+PNDM is read with skip_prk_steps only, as every Stable Diffusion has it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ _CLASSES = {
     "EulerAncestralDiscreteScheduler": _Class("euler_ancestral", "sigmas", "linspace"),
     "EulerDiscreteScheduler": _Class("euler", "sigmas", "linspace", final_sigmas=True),
     "HeunDiscreteScheduler": _Class("heun", "sigmas", "linspace"),
-    "PNDMScheduler": _Class("ddim", "rows", "leading", alpha_to_one=False),
+    "LMSDiscreteScheduler": _Class("lms", "sigmas", "linspace"),
+    "PNDMScheduler": _Class("plms", "rows", "leading", alpha_to_one=False),
+    "UniPCMultistepScheduler": _Class("unipc2_bh2", "spare", "linspace", final_sigmas=True),
 }
 
 _PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -61,7 +63,11 @@ _PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 # Keys of released files and the one value that changes nothing here; any other value is refused, not ignored.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "interpolation_type": ("linear",),
+    "disable_corrector": ([], None),
     "lambda_min_clipped": (-math.inf, None),
+    "predict_x0": (True,),
+    "shift_terminal": (None,),
+    "solver_p": (None,),
     "thresholding": (False,),
     "timestep_type": ("discrete",),
     "use_beta_sigmas": (False, None),
@@ -271,6 +277,13 @@ def _trained(betas: Any) -> VP:
 
 
 def _solver(name: str, rule: _Class, config: Mapping[str, Any]) -> tuple[str, dict[str, float | str]]:
+    if name == "PNDMScheduler" and config.get("skip_prk_steps", False) is not True:
+        raise ConfigError("scheduler_config.json: PNDM needs skip_prk_steps true; its first steps are not known")
+    if name == "UniPCMultistepScheduler":
+        order, solver = config.get("solver_order", 2), config.get("solver_type", "bh2")
+        if order not in (1, 2, 3) or solver not in ("bh1", "bh2"):
+            raise ConfigError(f"scheduler_config.json: UniPC of order {order!r} and type {solver!r} is not supported")
+        return rule.sampler, {"order": order, "rule": solver}
     if name != "DPMSolverMultistepScheduler":
         return rule.sampler, {}
     algorithm = config.get("algorithm_type", "dpmsolver++")
@@ -287,7 +300,7 @@ def _solver(name: str, rule: _Class, config: Mapping[str, Any]) -> tuple[str, di
 
 
 def _spread_named(name: str, config: Mapping[str, Any]) -> str:
-    if name not in ("EulerDiscreteScheduler", "HeunDiscreteScheduler", "DPMSolverMultistepScheduler"):
+    if name in ("DDIMScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler"):
         return ""
     asked = [word for word in ("karras", "exponential") if config.get(f"use_{word}_sigmas")]
     if len(asked) > 1:
