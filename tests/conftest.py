@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -32,6 +33,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Later lines come first: what safelight itself causes is an error.
     for line in [*lines, "error:::safelight"]:
         config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Whatever the test before it asked for: bits of this process are compared with those of another."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
