@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 
@@ -142,8 +142,10 @@ def noise_of(bound: Bound, levels: Sequence[Level], request: Request) -> str:
     variation = Variation(*request.variation) if request.variation else None
     if words := kinds.refusal(name, request.seed, request.ensd, variation):
         raise RequestError(words)
-    asks = draws(bound, levels) if name != "fresh" else []
-    if kinds.KINDS[name].steps == "stream":
+    stream = kinds.KINDS[name].steps == "stream"
+    # Of our own kinds nothing is asked but whether the run draws at all.
+    asks = [] if name == "fresh" else list(islice(draws(bound, levels), None if stream else 1))
+    if stream:
         if request.image is not None:
             raise RequestError(f"noise {name!r} is known for pictures from text only; leave it or the image out")
         # Other programs draw once a step; their trees of noise, and what they draw for churn and stages, are not known.
@@ -156,8 +158,8 @@ def noise_of(bound: Bound, levels: Sequence[Level], request: Request) -> str:
     return "fresh" if name == "path" and not asks else name
 
 
-def draws(bound: Bound, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
-    """For which steps a run over these levels asks for noise, in order; found by one on a single zero."""
+def draws(bound: Bound, levels: Sequence[Level]) -> Iterator[tuple[Level, Level]]:
+    """For which steps a run over these levels asks for noise, in order; found by running it on a single zero."""
     asked: list[tuple[Level, Level]] = []
 
     def noise(s: Level, t: Level) -> torch.Tensor:
@@ -166,12 +168,16 @@ def draws(bound: Bound, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
 
     nothing = torch.zeros(1)
     run = bound(nothing, levels, noise)
-    try:
-        next(run)
-        while True:
-            run.send(Denoised(nothing, nothing))
-    except StopIteration:
-        return asked
+    answer: Denoised | None = None  # a generator is started by sending None
+    while True:
+        try:
+            run.send(answer)  # type: ignore[arg-type]
+        except StopIteration:
+            break
+        yield from asked
+        asked.clear()
+        answer = Denoised(nothing, nothing)
+    yield from asked
 
 
 def checked(sampler: Sampler, options: Mapping[str, float | str]) -> dict[str, float | str]:

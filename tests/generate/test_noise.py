@@ -140,5 +140,5 @@ def test_the_text_for_other_programs_says_what_they_need() -> None:
 def test_a_run_is_asked_beforehand_for_which_steps_it_draws() -> None:
     path = vp_scaled_linear()
     levels = SCHEDULES["simple"](path, 4)
-    assert draws(SAMPLERS["euler_ancestral"].bind(path), levels) == list(pairwise(levels))[:-1]
-    assert draws(SAMPLERS["euler"].bind(path), levels) == []
+    assert list(draws(SAMPLERS["euler_ancestral"].bind(path), levels)) == list(pairwise(levels))[:-1]
+    assert list(draws(SAMPLERS["euler"].bind(path), levels)) == []
