@@ -172,14 +172,19 @@ FRACTIONS = (
     *("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler"),
 )
 """Classes whose "linspace" keeps the fractions of rows."""
+ROWS = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler")
+"""Classes that visit whole rows, the cleanest included."""
 SPREADS = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta_sigma"}
-SPREADING = (*SPARE, *(name for name in FRACTIONS if name != "EulerAncestralDiscreteScheduler"))
-"""Classes that have those flags."""
 _SPACINGS = ("leading", "linspace", "trailing")
-_KNOWN = (
-    *("algorithm_type", "solver_order", "solver_type", "timestep_spacing", "steps_offset", "final_sigmas_type"),
-    *("original_inference_steps", *SPREADS),
-)
+_SPACED = {*SPARE, *FRACTIONS, *ROWS} - {"DPMSolverSinglestepScheduler"}
+_FLAGS: dict[str, set[str]] = {
+    **dict.fromkeys(("timestep_spacing", "steps_offset"), _SPACED),
+    **dict.fromkeys(SPREADS, {*SPARE, *FRACTIONS, "FlowMatchEulerDiscreteScheduler"} - {FRACTIONS[1]}),
+    "final_sigmas_type": {DPM, UNIPC, "DPMSolverSinglestepScheduler", "EDMEulerScheduler", "EulerDiscreteScheduler"},
+    "original_inference_steps": {"LCMScheduler", "TCDScheduler"},
+    **{flag: {line[0] for line in SOLVERS if flag in line[1]} for line in SOLVERS for flag in line[1]},
+}
+"""Flags that are understood, and the classes that have them."""
 
 
 def solver(name: str, flags: Flags) -> tuple[str, dict[str, Option]]:
@@ -208,10 +213,11 @@ def read_diffusers(name: str, flags: Flags) -> Pair:
     Raises:
         UnknownNameError: no such class or flag. RequestError: a value that is no row.
     """
-    for flag in flags:
-        if flag not in _KNOWN:
-            raise UnknownNameError(f"flag of {name}", flag, _KNOWN)
     row, options = solver(name, flags)
+    known = [flag for flag, classes in _FLAGS.items() if name in classes]
+    for flag in flags:
+        if flag not in known:
+            raise UnknownNameError(f"flag of {name}", flag, known or ["none"])
     grid, laid = _grid(name, flags)
     final = flags.get("final_sigmas_type", "zero")
     if final not in ("zero", "sigma_min"):
@@ -225,8 +231,6 @@ def _grid(name: str, flags: Flags) -> tuple[str | None, dict[str, Option]]:
     asked = [SPREADS[flag] for flag in SPREADS if flags.get(flag)]
     if len(asked) > 1:
         raise RequestError(f"{name} is asked for {' and '.join(asked)} sigmas; it can have one")
-    if asked and name not in SPREADING:
-        raise RequestError(f"{name} knows no {asked[0]} sigmas; take another class")
     if asked:
         return asked[0], {}
     if "original_inference_steps" in flags:
@@ -278,15 +282,19 @@ def _classes(pair: Pair) -> Iterable[tuple[str, dict[str, Option | bool]]]:
 
 def _grids(name: str) -> Iterable[dict[str, Option | bool]]:
     ends: tuple[dict[str, Option | bool], ...] = ({}, {"final_sigmas_type": "sigma_min"})
-    for end in ends if name in SPARE or name == "EulerDiscreteScheduler" else ends[:1]:
+    spaced = name in _SPACED
+    for end in ends if name in _FLAGS["final_sigmas_type"] else ends[:1]:
         yield {**end}
-        for spacing in _SPACINGS:
+        for spacing in _SPACINGS if spaced else ():
             yield {"timestep_spacing": spacing, **end}
-        yield {"timestep_spacing": "leading", "steps_offset": 1, **end}
-        if name in SPREADING:
-            # Spread between the path's ends; over "leading" other ends would be inherited.
-            yield from ({"timestep_spacing": "linspace", flag: True, **end} for flag in SPREADS)
-    if name == "LCMScheduler":
+        if spaced:
+            yield {"timestep_spacing": "leading", "steps_offset": 1, **end}
+        # Spread between the path's ends; over "leading" other ends would be inherited.
+        over: dict[str, Option | bool] = {"timestep_spacing": "linspace"} if spaced else {}
+        yield from (
+            {**over, flag: True, **end} for flag, classes in _FLAGS.items() if flag in SPREADS and name in classes
+        )
+    if name in _FLAGS["original_inference_steps"]:
         yield {"original_inference_steps": 50}
 
 

@@ -79,7 +79,7 @@ def keep_noise(levels: Sequence[Level], last: Level) -> list[Level]:
     Raises:
         RequestError: it is not below the level before it.
     """
-    if not levels[-2].lam < last.lam:
+    if not levels[-2].lam + 1e-9 < last.lam:
         raise RequestError(
             f"a last level with sigma {last.sigma:.6g} and alpha {last.alpha:.6g} lies not below the level before it "
             f"(sigma {levels[-2].sigma:.6g}); end lower, or set spare=1"
