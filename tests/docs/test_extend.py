@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from safelight.core.guidance import begin
+from safelight.core.guides.apg import APG
 from safelight.core.samplers.table import SAMPLERS
 from tests.docs.pages import ROOT, run
 from tests.laws import test_samplers as laws
@@ -34,21 +36,23 @@ def test_the_sampler_of_the_page_obeys_the_laws(monkeypatch: pytest.MonkeyPatch)
     laws.test_the_same_picture_is_drawn_in_every_chart(name, 0.0)
 
 
-def test_the_guidance_of_the_page_is_a_fixed_point_and_asks_less() -> None:
+def test_the_guidance_of_the_page_is_a_fixed_point_and_asks_what_it_says() -> None:
     page = run("docs/extend/guidance.md")
-    rule = page["Interval"](page["CFG"](7.5), low=-1.0, high=2.0)
+    rule = page["Composed"](page["CFG"](7.5), until=0.0)
     levels = page["karras"](page["path"], 8)[:-1]
-    guided = [level for level in levels if -1.0 <= level.lam <= 2.0]
-    assert 0 < len(guided) < len(levels)
+    early = [level for level in levels if level.lam <= 0.0]
+    assert 0 < len(early) < len(levels)
     x, same = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64)
     for level in levels:
         branches = rule.branches(level)
-        assert len(branches) == (2 if level in guided else 1)
+        assert branches == ("first" if level in early else "cond", "uncond")
         torch.testing.assert_close(rule.combine(x, level, dict.fromkeys(branches, same)).x0, same)
-    part, conds = page["part"], [conds for _, conds in page["asked"][len(levels) :]]
-    assert [set(each) for each in conds] == [{1.0, 0.5} if level in guided else {1.0} for level in levels]
-    assert torch.equal(page["whole"], torch.full_like(part, 0.5 + 3 * 0.5))
-    assert torch.equal(part, torch.full_like(part, 1.0)), "the last step of the interval's run is not guided"
+    conds = [conds for _, conds in page["asked"][len(levels) :]]
+    assert conds == [[2.0 if level in early else 1.0, 0.5] for level in levels]
+    assert torch.equal(page["plain"], torch.full_like(page["plain"], 0.5 + 3 * 0.5))
+    assert torch.equal(page["composed"], page["plain"]), "the last step follows the prompt itself"
+    waiting = page["Composed"](APG(7.5, momentum=0.5), until=0.0)
+    assert begin(waiting) is not waiting, "what the inside remembers begins anew"
 
 
 def test_the_port_of_the_page_changes_the_output_and_its_default_does_not() -> None:
