@@ -101,8 +101,10 @@ def test_singlestep_of_order_2_is_2s_on_every_second_level() -> None:
     same(drawn("dpm_singlestep", VE_PATH, fine), drawn("dpmpp_2s", VE_PATH, fine[::2]))
 
 
-def test_singlestep_of_order_1_is_euler() -> None:
+def test_singlestep_of_order_1_is_euler_and_has_no_rule() -> None:
     levels = karras(VE_PATH, 7)
+    with pytest.raises(RequestError, match="does nothing at order 1"):
+        drawn("dpm_singlestep", VE_PATH, levels, {"order": 1, "rule": "heun"})
     same(drawn("dpm_singlestep", VE_PATH, levels, {"order": 1}), drawn("euler", VE_PATH, levels))
 
 

@@ -54,8 +54,9 @@ def compare(shown: list[Tensor], end: Tensor, wanted_shown: list[Tensor], wanted
 
 
 @pytest.mark.parametrize("kind", ["", "karras", "exponential"])
-@pytest.mark.parametrize("rule", ["midpoint", "heun"])
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("order", "rule"), [(1, "midpoint"), (2, "midpoint"), (2, "heun"), (3, "midpoint"), (3, "heun")]
+)
 def test_singlestep_is_equal(order: int, rule: str, kind: str) -> None:
     more = {f"use_{kind}_sigmas": True} if kind else {}
     # x0 is what the network says, so that diffusers need not go through eps, which costs digits near pure noise.

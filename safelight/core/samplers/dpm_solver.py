@@ -65,12 +65,15 @@ def singlestep(
             (two looks) or leaves the second one out (three).
 
     Raises:
-        RequestError: order is above 3. UnknownNameError: no such rule.
+        RequestError: order is above 3, or a rule is chosen for order 1, which mixes nothing. UnknownNameError: no such
+            rule.
     """
     if order > 3:
         raise RequestError(f"option order of dpm_singlestep is 1, 2 or 3, not {order:g}")
     if rule not in RULES:
         raise UnknownNameError("rule", rule, RULES)
+    if order == 1 and rule != "midpoint":
+        raise RequestError("option rule of dpm_singlestep does nothing at order 1; raise that or leave it out")
     seen: list[tuple[Level, Tensor]] = []
     begin = x
     for s, t in pairwise(levels):
