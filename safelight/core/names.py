@@ -158,6 +158,9 @@ SOLVERS: tuple[tuple[str, Flags, str, Mapping[str, Option]], ...] = (
     (UNIPC, {"solver_order": 2, "solver_type": "bh2"}, "unipc2_bh2", {}),
     (UNIPC, {"solver_order": 3, "solver_type": "bh2"}, "unipc_bh2", {}),
     (UNIPC, {"solver_order": 3, "solver_type": "bh1"}, "unipc", {}),
+    (UNIPC, {"solver_order": 2, "solver_type": "bh1"}, "unipc2_bh2", {"rule": "bh1"}),
+    (UNIPC, {"solver_order": 1, "solver_type": "bh2"}, "unipc2_bh2", {"order": 1.0}),
+    (UNIPC, {"solver_order": 1, "solver_type": "bh1"}, "unipc2_bh2", {"order": 1.0, "rule": "bh1"}),
     (DEIS, {"solver_order": 2}, "deis_log", {"order": 2.0}),
     (DEIS, {"solver_order": 3}, "deis_log", {}),
 )

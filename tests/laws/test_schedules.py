@@ -215,6 +215,7 @@ WRONG: dict[str, tuple[str, Path, dict[str, Option], str]] = {
     "too many below the trained end": ("karras", SD, {"sigma_min": 1e-4}, "by one name"),
     "too wide": ("laplace", SD, {"beta": 3.0}, "lower beta"),
     "only linear": ("linear_quadratic", SD, {"linear_steps": 20}, "linear steps leave none"),
+    "turning back": ("linear_quadratic", SD, {"linear_steps": 1, "threshold": 0.5}, "turn back"),
     "unknown": ("karras", SD, {"roh": 7.0}, "rho"),
     "not its own": ("karras", SD, {"a": 0.6}, "option of schedule karras"),
     "a word": ("karras", SD, {"rho": "x"}, "must be a number from 0.1 to 100"),

@@ -79,7 +79,7 @@ def linear_quadratic(path: Path, n: int, threshold: float = 0.025, linear_steps:
         linear_steps: how many of them, 0 for half of n.
 
     Raises:
-        RequestError: as many linear steps as steps.
+        RequestError: as many linear steps as steps, or so few that the parabola would turn back.
     """
     check(n, _MOST)
     linear = int(linear_steps) or n // 2
@@ -88,9 +88,9 @@ def linear_quadratic(path: Path, n: int, threshold: float = 0.025, linear_steps:
     rest = n - linear
     slope = threshold / linear if linear else 0.0  # the parabola goes on with the slope of the line and ends at 1
     bow = (1.0 - threshold - slope * rest) / rest**2 if linear else 0.0
-    shares = [
-        slope * i if i <= linear else threshold + slope * (i - linear) + bow * (i - linear) ** 2 for i in range(n)
-    ]
+    if linear and slope + 2 * bow * rest <= 0.0:
+        raise RequestError(f"after {linear} linear steps of {n} the rest would turn back; take more, or less threshold")
+    shares = [*(slope * i for i in range(linear)), *(slope * (linear + i) + bow * i * i for i in range(rest))]
     return _laid(path, n, (0.0, 0.0), lambda low, high, part: (1.0 - shares[round(part * (n - 1))]) * high)
 
 

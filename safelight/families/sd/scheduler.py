@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from safelight.core.names import solver
 from safelight.core.path import CLEAN, VP, Level, vp_cosine, vp_from_betas, vp_linear, vp_scaled_linear
 from safelight.core.path import zero_terminal_snr as to_zero_terminal_snr
 from safelight.core.schedule import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 class _Class(NamedTuple):
     """How one class of diffusers reads the file."""
 
-    sampler: str
     grid: str
     spacing: str
     alpha_to_one: bool | None = None  # default of set_alpha_to_one; None: the class does not know that key
@@ -47,15 +47,15 @@ class _Class(NamedTuple):
 
 
 _CLASSES = {
-    "DDIMScheduler": _Class("ddim", "rows", "leading", alpha_to_one=True),
-    "DDPMScheduler": _Class("ddpm", "rows", "leading"),
-    "DPMSolverMultistepScheduler": _Class("dpmpp_2m", "spare", "linspace", final_sigmas=True),
-    "EulerAncestralDiscreteScheduler": _Class("euler_ancestral", "sigmas", "linspace"),
-    "EulerDiscreteScheduler": _Class("euler", "sigmas", "linspace", final_sigmas=True),
-    "HeunDiscreteScheduler": _Class("heun", "sigmas", "linspace"),
-    "LMSDiscreteScheduler": _Class("lms", "sigmas", "linspace"),
-    "PNDMScheduler": _Class("plms", "rows", "leading", alpha_to_one=False),
-    "UniPCMultistepScheduler": _Class("unipc2_bh2", "spare", "linspace", final_sigmas=True),
+    "DDIMScheduler": _Class("rows", "leading", alpha_to_one=True),
+    "DDPMScheduler": _Class("rows", "leading"),
+    "DPMSolverMultistepScheduler": _Class("spare", "linspace", final_sigmas=True),
+    "EulerAncestralDiscreteScheduler": _Class("sigmas", "linspace"),
+    "EulerDiscreteScheduler": _Class("sigmas", "linspace", final_sigmas=True),
+    "HeunDiscreteScheduler": _Class("sigmas", "linspace"),
+    "LMSDiscreteScheduler": _Class("sigmas", "linspace"),
+    "PNDMScheduler": _Class("rows", "leading", alpha_to_one=False),
+    "UniPCMultistepScheduler": _Class("spare", "linspace", final_sigmas=True),
 }
 
 _PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -227,7 +227,7 @@ def read(config: Mapping[str, Any]) -> Plan:
         elif not key.startswith("_") and key not in _READ and key not in _IRRELEVANT:
             raise ConfigError(f"scheduler_config.json: unknown key {key!r}")
     path = _path(config)
-    sampler, options = _solver(name, rule, config)
+    sampler, options = _solver(name, config)
     if rule.grid == "rows" and name != "PNDMScheduler" and config.get("clip_sample", True) is not False:
         # Absent means true to these two classes. It is for pixels; latents reach far beyond 1.
         raise ConfigError(
@@ -276,27 +276,13 @@ def _trained(betas: Any) -> VP:
         raise ConfigError(f"scheduler_config.json: trained_betas is not a list of variances: {error}") from error
 
 
-def _solver(name: str, rule: _Class, config: Mapping[str, Any]) -> tuple[str, dict[str, float | str]]:
+def _solver(name: str, config: Mapping[str, Any]) -> tuple[str, dict[str, float | str]]:
     if name == "PNDMScheduler" and config.get("skip_prk_steps", False) is not True:
         raise ConfigError("scheduler_config.json: PNDM needs skip_prk_steps true; its first steps are not known")
-    if name == "UniPCMultistepScheduler":
-        order, solver = config.get("solver_order", 2), config.get("solver_type", "bh2")
-        if order not in (1, 2, 3) or solver not in ("bh1", "bh2"):
-            raise ConfigError(f"scheduler_config.json: UniPC of order {order!r} and type {solver!r} is not supported")
-        return rule.sampler, {"order": order, "rule": solver}
-    if name != "DPMSolverMultistepScheduler":
-        return rule.sampler, {}
-    algorithm = config.get("algorithm_type", "dpmsolver++")
-    order, solver = config.get("solver_order", 2), config.get("solver_type", "midpoint")
-    if algorithm not in ("dpmsolver++", "sde-dpmsolver++") or order not in (1, 2) or solver not in ("midpoint", "heun"):
-        raise ConfigError(
-            f"scheduler_config.json: DPM-Solver with algorithm_type {algorithm!r}, solver_order {order!r} and "
-            f"solver_type {solver!r} is not supported"
-        )
-    if order == 1:
-        # Of order 1, DPM-Solver++ is DDIM, and its SDE form DDPM.
-        return ("ddim" if algorithm == "dpmsolver++" else "ddpm"), {}
-    return ("dpmpp_2m" if algorithm == "dpmsolver++" else "dpmpp_2m_sde"), {"rule": solver}
+    try:
+        return solver(name, config)
+    except RequestError as error:
+        raise ConfigError(f"scheduler_config.json: {error}") from None
 
 
 def _spread_named(name: str, config: Mapping[str, Any]) -> str:
