@@ -200,6 +200,8 @@ def test_a_job_that_would_not_ask_it_is_refused_before_anything_is_asked() -> No
         job("cfg_pp_2m", CFG(1.0, both=True), {"cond": 0.2})
 
 
-def test_an_unknown_rule_is_refused() -> None:
+def test_options_that_are_none_are_refused() -> None:
+    with pytest.raises(RequestError, match="between 0 and 1"):
+        next(SAMPLERS["cfg_pp_2s_ancestral"].bind(PATH, {"eta": 1.5})(START, OPEN, silent))
     with pytest.raises(UnknownNameError, match="rule"):
         next(SAMPLERS["cfg_pp_2m"].bind(PATH, {"rule": "end"})(START, OPEN, silent))

@@ -81,14 +81,15 @@ def two_stage(
         s_noise: factor of the added noise; 1 is the theory.
 
     Raises:
-        RequestError: an answer without the unguided prediction.
+        RequestError: an answer without the unguided prediction, or eta above 1: there may be no level to look at.
     """
+    if eta > 1.0:
+        raise RequestError(f"eta lies between 0 and 1 for ancestral samplers that look twice a step, not {eta:g}")
     for s, t in pairwise(levels):
         answer = yield x, s
         u, low = unguided(answer), below(s, t, eta)
         if math.isfinite(t.lam - s.lam):
-            # Halfway to where the step goes; above eta = 1 that may be clean, which has no halfway.
-            middle = path.at((s.lam + min(low.lam, 2.0 * t.lam - s.lam)) / 2)
+            middle = path.at((s.lam + low.lam) / 2)
             u = unguided((yield move(x, u, s, middle), middle))
         x = pushed(move(x, u, s, low), answer, low)
         if low.sigma < t.sigma:
