@@ -33,6 +33,8 @@ _GAUSS = (
     (0.9747285559713095, 0.02853138862893356),
     (0.9951872199970213, 0.01234122979998869),
 )
+_POINTS = [((1.0 + sign * node) / 2.0, weight / 2.0) for node, weight in _GAUSS for sign in (1.0, -1.0)]
+"""The same rule on [0, 1]."""
 
 
 def ratio(s: Level, t: Level) -> float:
@@ -68,19 +70,48 @@ def renoise(x: Tensor, s: Level, t: Level, z: Tensor) -> Tensor:
     return r * x + math.sqrt(max(t.sigma**2 - (r * s.sigma) ** 2, 0.0)) * z
 
 
-def average(values: Callable[[float], Sequence[float]], a: float, b: float, k: float) -> list[float]:
-    """Averages over [a, b] against e^(k u) of several functions of u, which ``values`` gives at once.
+def average(values: Callable[[float], Sequence[float]], a: float, b: float) -> list[float]:
+    """Averages over [a, b] of several smooth functions of u, which ``values`` gives at once."""
+    columns = zip(*([weight * value for value in values(a + (b - a) * v)] for v, weight in _POINTS))
+    return [sum(column) for column in columns]
+
+
+def moments(a: float, b: float, k: float, count: int) -> list[float]:
+    """Averages over [a, b] of 1, (u - a), (u - a)^2 ..., weighed by e^(k u).
 
     Args:
         a, b: where the step begins and ends, finite.
         k: the exponent; 1 + eta for predictions of x0 in lam, -1 for eps in lam, 0 for no weighting.
+        count: how many, 1 or more.
     """
-    centre, half = (a + b) / 2, (b - a) / 2
-    points = [(centre + sign * half * node, weight) for node, weight in _GAUSS for sign in (1.0, -1.0)]
-    masses = [weight * math.exp(k * (u - b)) for u, weight in points]
-    total = sum(masses)
-    columns = zip(*(values(u) for u, _ in points))
-    return [sum(m * v for m, v in zip(masses, column)) / total for column in columns]
+    h = b - a
+    if k == 0.0:
+        return [h**j / (j + 1) for j in range(count)]
+    sums = [0.0] * count
+    for v, weight in _POINTS:
+        mass = weight * math.exp(k * h * (v - 1.0))
+        for j in range(count):
+            sums[j] += mass
+            mass *= v
+    return [h**j * value / sums[0] for j, value in enumerate(sums)]
+
+
+def through(nodes: Sequence[float], known: Sequence[float]) -> list[float]:
+    """What a linear rule gives to each node of the polynomial through all of them; the weights sum to known[0].
+
+    Args:
+        nodes: distinct places.
+        known: what the rule makes of 1, u, u^2 ..., as many as there are nodes.
+    """
+    found = []
+    for i, node in enumerate(nodes):
+        powers = [1.0]  # of the Lagrange polynomial of this node, highest first
+        for j, other in enumerate(nodes):
+            if j != i:
+                scale = 1.0 / (node - other)
+                powers = [scale * (p - other * q) for p, q in zip([*powers, 0.0], [0.0, *powers])]
+        found.append(sum(p * value for p, value in zip(reversed(powers), known)))
+    return found
 
 
 def weights(nodes: Sequence[float], a: float, b: float, k: float) -> list[float]:
@@ -88,14 +119,9 @@ def weights(nodes: Sequence[float], a: float, b: float, k: float) -> list[float]
 
     Args:
         nodes: distinct, finite places of the known values.
-        a, b, k: as in ``average``.
+        a, b, k: as in ``moments``.
     """
-    return average(lambda u: lagrange(nodes, u), a, b, k)
-
-
-def lagrange(nodes: Sequence[float], u: float) -> list[float]:
-    """The weight of each node in the value at u of the polynomial through all of them."""
-    return [math.prod((u - v) / (node - v) for v in nodes if v != node) for node in nodes]
+    return through([node - a for node in nodes], moments(a, b, k, len(nodes)))
 
 
 Rule = Callable[[Sequence[float], float, float, float], list[float]]
@@ -107,7 +133,7 @@ def blend(past: Sequence[tuple[float, Tensor]], a: float, b: float, k: float, ru
 
     Args:
         past: (place, prediction), newest first. Places are lam where k = 1 + eta.
-        a, b, k: as in ``average``. Over an infinite step only the newest prediction counts; places at -inf are left
+        a, b, k: as in ``moments``. Over an infinite step only the newest prediction counts; places at -inf are left
             out.
         rule: which weights.
 

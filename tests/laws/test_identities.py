@@ -17,7 +17,7 @@ from torch import Tensor
 from safelight.core.path import CLEAN, EDM, Flow, Level, Path, vp_scaled_linear
 from safelight.core.run import Run
 from safelight.core.samplers.adams import adams
-from safelight.core.samplers.bashforth import bashforth
+from safelight.core.samplers.bashforth import bashforth, published, vp_time_of
 from safelight.core.samplers.corrected import RULES
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.steps import blend, weights
@@ -102,6 +102,29 @@ def test_published_weights_of_ipndm_v_are_right_only_where_two_slopes_are_known(
     for order in (3, 4):
         gap = drawn("ipndm_v", path, levels, order=order) - drawn("lms", path, levels, order=order)
         assert gap.abs().max() > 1e-3
+
+
+def test_published_weights_of_ipndm_v_are_those_of_the_published_code() -> None:
+    # What the authors' code weighs slopes with on the step 3 -> 2 after steps from 10, 7 and 5.5.
+    wanted = {3: (1.683333333333, -1.488888888889, 0.805555555556)}
+    wanted[4] = (1.803571428571, -1.987654320988, 1.273148148148, -0.296884185773)
+    for count, numbers in wanted.items():
+        got = published([3.0, 5.5, 7.0, 10.0][:count], 3.0, 2.0, 0.0)
+        assert all(math.isclose(a, b, abs_tol=1e-11) for a, b in zip(got, numbers, strict=True))
+    assert abs(sum(wanted[4]) - 1.0) > 0.2, "no weights of an average"
+
+
+def test_the_time_of_deis_is_that_of_the_vp_equation() -> None:
+    # log(1 + clock^2) is quadratic in t, 0 at 0; its other two conditions are Karras et al.'s ends.
+    def square(clock: float) -> float:
+        return math.log1p(clock * clock)
+
+    for clock in (0.002, 0.3, 1.0, 14.0, 80.0):
+        t = vp_time_of(clock)
+        quadratic = t * (square(80.0) * (t - 0.001) + square(0.002) / 0.001 * (1.0 - t)) / 0.999
+        assert math.isclose(square(clock), quadratic, rel_tol=1e-9)
+    assert math.isclose(vp_time_of(0.002), 0.001)
+    assert math.isclose(vp_time_of(80.0), 1.0)
 
 
 def test_the_log_form_of_deis_is_exponential_adams_on_the_noise() -> None:

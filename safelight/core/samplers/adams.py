@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from safelight.core.samplers.row import Names, Sampler
-from safelight.core.steps import Rule, average, blend, move, ratio, renoise, weights
+from safelight.core.steps import Rule, blend, moments, move, ratio, renoise, weights
 from safelight.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def half_curvature(nodes: Sequence[float], a: float, b: float, k: float) -> list
     exact = weights(nodes, a, b, k)
     if len(nodes) != 3:
         return exact
-    (square,) = average(lambda u: ((u - a) ** 2,), a, b, k)
+    square = moments(a, b, k, 3)[2]
     curved = [1.0 / math.prod(node - v for v in nodes if v != node) for node in nodes]
     return [w - square / 2.0 * c for w, c in zip(exact, curved)]
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from safelight.core.samplers.adams import half_curvature, midpoint, rule_named
 from safelight.core.samplers.row import Names, Option, Sampler
-from safelight.core.steps import Rule, average, lagrange, move, weights
+from safelight.core.steps import Rule, average, move, through, weights
 from safelight.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ def published(nodes: Sequence[float], a: float, b: float, k: float) -> list[floa
 
 def vp_time(nodes: Sequence[float], a: float, b: float, k: float) -> list[float]:
     """The polynomial laid in the time of a VP SDE, averaged in the clock (DEIS tAB)."""
-    times = [_vp_time(node) for node in nodes]
-    return average(lambda c: lagrange(times, _vp_time(c)), a, b, k)
+    start = vp_time_of(a)
+    known = average(lambda c: [(vp_time_of(c) - start) ** j for j in range(len(nodes))], a, b)
+    return through([vp_time_of(node) - start for node in nodes], known)
 
 
-def _vp_time(clock: float) -> float:
+def vp_time_of(clock: float) -> float:
     """t of log(1 + clock^2) = grow t^2 / 2 + start t; clock 0.002 at t = 0.001, 80 at t = 1 (2206.00364, table 1)."""
     low, high, first = math.log1p(0.002**2), math.log1p(80.0**2), 1e-3
     grow = 2.0 * (low / first - high) / (first - 1.0)

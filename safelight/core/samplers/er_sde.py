@@ -80,7 +80,7 @@ def _integrals(s: Level, t: Level, eta: float) -> tuple[float, float]:
         thin = (math.exp(min(u**0.3, 700.0)) + 10.0) ** -eta
         return thin, (u - start) * thin
 
-    first, second = average(integrand, s.lam, t.lam, 0.0)
+    first, second = average(integrand, s.lam, t.lam)
     return end - start + scale * first, (end - start) ** 2 / 2.0 + scale * second
 
 
