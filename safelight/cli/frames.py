@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safelight.cli.output import free, numbered, png, put, reachable
-from safelight.errors import FileError, RequestError
+from safelight.errors import RequestError
 from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Frames:
     """
 
     def __init__(self, place: str, stems: Sequence[str], totals: Sequence[int | None], force: bool) -> None:
+        from safelight.weights.save import make_folder
+
         path, self.force = typed(place), force
         self.strips: dict[int, list[Image]] = {}
         self.gifs: list[Path] = []
@@ -47,10 +49,7 @@ class Frames:
             return
         if path.suffix and not path.is_dir() and not place.endswith("/"):
             raise RequestError(f"{place}: --every-step takes a folder or a file that ends in .gif")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"{path}: cannot be made ({error.strerror or error}); choose another place") from None
+        make_folder(path)
         reachable(path)
         taken: list[Path] = []
         for stem, total in zip(stems, totals):

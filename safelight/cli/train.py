@@ -126,10 +126,10 @@ class Course:
         """Lay the parts of a published model into this run."""
         from safelight.train.figurines.published import unpack
         from safelight.weights.load import read
-        from safelight.weights.save import save
+        from safelight.weights.save import make_folder, save
 
         network = unpack(model, self.run, self.plan)
-        self.kept.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.kept.parent)
         save(read(network), self.kept, metadata={"from": model.name})
 
     def given(self, part: str) -> bool:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from safelight.errors import FileError
 from safelight.train.loop import Report
+from safelight.weights.save import make_folder
 from safelight.weights.save import write as write_file
 
 
@@ -28,10 +29,7 @@ class Journal:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"{path.parent}: cannot be made ({error.strerror or error})") from error
+        make_folder(path.parent)
         kept = [line for line in read(path) if line["step"] <= step]
         write_file(path, ["".join(json.dumps(line) + "\n" for line in kept).encode()])
 

@@ -80,6 +80,14 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes | memoryview], *, 
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those it lies in, where they are missing; FileError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made ({error.strerror or error}); choose another place") from error
+
+
 def _link(temporary: Path, path: Path) -> None:
     """Give the file its name, which unlike a renaming never replaces another file."""
     try:

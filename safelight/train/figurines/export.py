@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from safelight import __version__
-from safelight.errors import FileError
 from safelight.figurines.render import PORTRAIT
 from safelight.train.figurines import portraits
 from safelight.train.figurines.autoencoder import preview_matrix
@@ -20,7 +19,7 @@ from safelight.train.figurines.denoising import PREDICTIONS
 from safelight.train.figurines.finished import AVERAGE, cached_latents, load_text, load_tokenizer, load_vae, needed
 from safelight.train.figurines.plan import Plan
 from safelight.weights.load import read
-from safelight.weights.save import save, write
+from safelight.weights.save import make_folder, save, write
 
 PARTS = {
     "scheduler": ["diffusers", "DDIMScheduler"],
@@ -108,7 +107,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 
 def halve(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Save tensors in half precision; FileError where that cannot be."""
-    make(path.parent)
+    make_folder(path.parent)
     save({name: tensor.to(torch.float16) for name, tensor in tensors.items()}, path)
 
 
@@ -119,13 +118,5 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def put(path: Path, data: bytes) -> None:
     """A file, whole or not at all, in a folder that is made if missing; FileError where that cannot be."""
-    make(path.parent)
+    make_folder(path.parent)
     write(path, [data])
-
-
-def make(folder: Path) -> None:
-    """Make a folder, and those it lies in; FileError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be made ({error.strerror or error}); choose another place") from error

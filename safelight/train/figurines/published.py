@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from safelight.errors import CheckpointError
-from safelight.train.figurines.export import make, put
+from safelight.train.figurines.export import put
 from safelight.train.figurines.finished import AVERAGE, TEXT, load_text, load_tokenizer, load_vae
 from safelight.train.figurines.plan import Plan
 from safelight.weights.folder import read_index, weight_files
 from safelight.weights.load import read
-from safelight.weights.save import save
+from safelight.weights.save import make_folder, save
 
 
 def unpack(model: Path, run: Path, plan: Plan) -> Path:
@@ -35,7 +35,7 @@ def unpack(model: Path, run: Path, plan: Plan) -> Path:
         put(run / "tokenizer" / file.name, file.read_bytes())
     for part, source, prefix in (("text", "text_encoder", TEXT), ("vae", "vae", "")):
         tensors = read(weight_files(model / source))
-        make(run / part)
+        make_folder(run / part)
         full = {prefix + name: tensor.to(torch.float32) for name, tensor in tensors.items()}
         save(full, run / part / AVERAGE, metadata={"from": model.name})
     load_text(run, plan, load_tokenizer(run))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from safelight.encoders.vocabulary import save_tokenizer
-from safelight.errors import CheckpointError, FileError
+from safelight.errors import CheckpointError
 from safelight.train import checkpoint
 from safelight.train.ema import Average
 from safelight.train.figurines import portraits
@@ -42,7 +42,7 @@ from safelight.train.loop import Task, Trainer
 from safelight.train.settings import Fit
 from safelight.weights.hash import sha256
 from safelight.weights.load import read
-from safelight.weights.save import save
+from safelight.weights.save import make_folder, save
 
 Look = Callable[[Average], None]
 """Looks at a run between two steps, such as by drawing from its averaged weights; must leave no trace in it."""
@@ -144,10 +144,7 @@ def learn_words(
     """Make the tokenizer, then learn the text encoder."""
     folder = run / "tokenizer"
     if not (folder / "vocab.json").exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        make_folder(folder)
         save_tokenizer(spoken(), folder)
     tokenizer = load_tokenizer(run)
     fit = plan.words_fit
