@@ -21,7 +21,12 @@ def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
     rgb = picture.convert("RGB")
     if rgb.size != size:
         rgb = rgb.resize(size, Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return colours(np.array(rgb)[None])
+
+
+def colours(pictures: np.ndarray) -> Tensor:
+    """Pictures as bytes, uint8 [n, H, W, 3], to float32 [n, 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_mask(picture: Image.Image, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from safelight.errors import CheckpointError, ConfigError, FileError, WeightsError
+from safelight.generate.picture import colours
 from safelight.train import checkpoint, journal
 from safelight.train.figurines import autoencoder, portraits, stages
 from safelight.train.figurines.autoencoder import Squeezing
@@ -227,7 +228,7 @@ def test_accumulated_parts_of_pictures_give_the_gradient_of_the_whole_batch(
     finished: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = Squeezing(tiny().vae, portraits.load(finished / "data"), 16, 0)
-    monkeypatch.setattr(autoencoder, "to_tensor", lambda pictures: portraits.to_tensor(pictures).double())
+    monkeypatch.setattr(autoencoder, "colours", lambda pictures: colours(pictures).double())
     assert _differ_by_rounding(task, step, 16)
     if step == 0:
         with pytest.raises(ConfigError, match="lower accumulate or raise batch"):

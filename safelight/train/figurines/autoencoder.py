@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safelight.errors import ConfigError
-from safelight.train.figurines.portraits import Portraits, to_tensor
+from safelight.generate.picture import colours
+from safelight.train.figurines.portraits import Portraits
 from safelight.train.order import first_weights, generator, rows
 from safelight.vae.kl import AutoencoderKL, KLConfig
 
@@ -97,7 +98,7 @@ class Squeezing:
         area = max(1, (self.size // vae.crop) ** 2)
         count = max(1, self.batch // area) if whole else self.batch
         chosen = rows(self.seed, step, self.batch, len(self.portraits.pictures))[:count]
-        pictures = to_tensor(self.portraits.pictures[chosen])
+        pictures = colours(self.portraits.pictures[chosen])
         if whole:
             return pictures
         corners = torch.randint(0, self.size - vae.crop + 1, (count, 2), generator=generator(self.seed, step, "crop"))
@@ -135,7 +136,7 @@ def encode_all(vae: AutoencoderKL, portraits: Portraits, batch: int = 32) -> Ten
     """The most probable latents of all portraits, unscaled: [N, Z, h, w] float32 on the CPU."""
     device = next(vae.parameters()).device
     parts = (portraits.pictures[i : i + batch] for i in range(0, len(portraits.pictures), batch))
-    return torch.cat([vae.encode(to_tensor(part).to(device)).mode().float().cpu() for part in parts])
+    return torch.cat([vae.encode(colours(part).to(device)).mode().float().cpu() for part in parts])
 
 
 def preview_matrix(latents: Tensor, portraits: Portraits) -> list[list[float]]:
@@ -145,7 +146,7 @@ def preview_matrix(latents: Tensor, portraits: Portraits) -> list[list[float]]:
     """
     count = min(len(latents), 512)
     z = latents[:count]
-    x = to_tensor(portraits.pictures[:count])
+    x = colours(portraits.pictures[:count])
     small = torch.nn.functional.adaptive_avg_pool2d(x, z.shape[-1])
     inputs = z.permute(0, 2, 3, 1).flatten(0, 2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)

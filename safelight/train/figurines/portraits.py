@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from safelight.core.noise import key
 from safelight.errors import CheckpointError, FileError
@@ -138,8 +136,3 @@ def load(folder: Path) -> Portraits:
     if len(codes) != len(pictures) or done(folder) != len(pictures):
         raise CheckpointError(f"{folder}: {done(folder)} of {len(pictures)} portraits are rendered; render the rest")
     return Portraits(pictures, codes)
-
-
-def to_tensor(pictures: np.ndarray) -> Tensor:
-    """uint8 [n, S, S, 3] -> float32 [n, 3, S, S] in [-1, 1]."""
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
