@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from safelight.cli import output
+from safelight.cli import output, source
 from safelight.cli.bar import Bar
 from safelight.cli.frames import Frames
 from safelight.cli.output import Output
@@ -63,6 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     out("--force", action="store_true", help="replace files that exist")
     out("--json", action="store_true", help="print a line of JSON for each picture, and nothing else")
     out("--every-step", metavar="DIR|FILE.gif", help="keep the picture after every evaluation")
+    source.arguments(parser)
     machine = parser.add_argument_group("on what machine").add_argument
     machine("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xpu; by default the best there is")
     machine("--dtype", metavar="T", help="float32, float16, bfloat16")
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("--json and -o - both want standard output; give one")
     from safelight.generate.pipe import load  # takes seconds, so what can be wrong is wrong before
 
-    pipe = load(args.model, args.device, args.dtype, args.threads, args.weak_model)
+    pipe = load(args.model, args.device, args.dtype, args.threads, args.weak_model, source.source(args))
     settled = [pipe.settle(request) for request in requests]
     desk = Desk(place, settled, args.json, _frames(args, place, settled))
     strange(pipe, requests)

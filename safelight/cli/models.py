@@ -1,4 +1,4 @@
-"""``safelight models``: lists the models that came with the program, each with its card."""
+"""``safelight models``: lists the models that came with the program, and what lies in other programs' folders."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from typing import Any
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``models``."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object: name -> folder and card")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: name -> where and what")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print names, folders and cards."""
     from safelight.generate.models import DEFAULT, shipped
+    from safelight.runtime.device import folders
     from safelight.weights.notes import notes
+    from safelight.weights.shelf import model_folders, shelved
 
     found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in shipped().items()}
+    shelves = {place: list(shelved(place)) for place in model_folders(folders().config)}
     if args.json:
-        print(json.dumps(found))
+        theirs = {each.name: {"file": str(each.path), "kind": each.kind} for rows in shelves.values() for each in rows}
+        print(json.dumps(theirs | found))
         return 0
     if not found:
         print(
@@ -28,6 +32,10 @@ def run(args: argparse.Namespace) -> int:
     for name, row in found.items():
         print(f"{name}{' (the default)' if name == DEFAULT else ''}\n  folder: {row['folder']}")
         print("\n".join(lines(row["card"], "  ")))
+    for place, rows in shelves.items():
+        print(f"{place}" + ("" if rows else f"\n  nothing is there; {folders().config} names it"))
+        for each in rows:
+            print(f"  {each.kind:<15} {each.name}")
     return 0
 
 

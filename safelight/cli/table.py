@@ -39,6 +39,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("info", "print what a picture was drawn from", "info:arguments", "info:run"),
     Command("models", "list the models that came with the program", "models:arguments", "models:run"),
     Command("samplers", "list the samplers, draw one, or measure them", "samplers:arguments", "samplers:run"),
+    Command("inspect", "say what a file of weights holds, from its header", "inspect:arguments", "inspect:run"),
+    Command("convert", "write a model in the other layout", "convert:arguments", "convert:run"),
     Command("train", "make the default model from nothing", "train:arguments", "train:run"),
     Command("figurines", "draw the people that the default model learned from", "figurines:arguments", "figurines:run"),
     Command("bench", "measure speed and memory against other programs", "bench:arguments", "bench:run"),

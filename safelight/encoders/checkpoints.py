@@ -8,13 +8,18 @@ from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.weights.load import load_part
 
 
-def load_clip_text(folder: Path) -> ClipText:
+def load_clip_text(folder: Path, variant: str = "", *, pickles: bool = False) -> ClipText:
     """The text encoder of a part's folder, in evaluation mode.
+
+    Args:
+        variant, pickles: see `safelight.weights.folder.weight_files`.
 
     Raises:
         WeightsError, ConfigError: see `safelight.weights.load.load_part`.
     """
-    return load_part(folder, lambda raw: ClipText(ClipTextConfig.from_dict(raw)), rename=released)
+    return load_part(
+        folder, lambda raw: ClipText(ClipTextConfig.from_dict(raw)), rename=released, variant=variant, pickles=pickles
+    )
 
 
 def released(name: str) -> str | None:

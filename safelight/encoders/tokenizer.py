@@ -88,10 +88,13 @@ class ClipTokenizer:
         self.start, self.end, _, self.pad = (self._number(_content(tokens[role])) for role in ROLES)
 
     @classmethod
-    def from_folder(cls, folder: str | os.PathLike[str]) -> ClipTokenizer:
+    def from_folder(cls, folder: str | os.PathLike[str], *, pad: str = "") -> ClipTokenizer:
         """Read a released tokenizer folder: ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``.
 
         Start, end and padding come from ``tokenizer_config.json`` and ``special_tokens_map.json`` where they are.
+
+        Args:
+            pad: the token to fill up with, whatever the folder says: encoders with the same vocabulary differ in it.
 
         Raises:
             WeightsError: a file is missing or unreadable. ConfigError: one says what cannot be.
@@ -105,6 +108,8 @@ class ClipTokenizer:
         if "added_tokens_decoder" not in config:
             roles.update(_optional(folder / "special_tokens_map.json"))
         taken = {role: _role(roles[role]) for role in ROLES if roles.get(role) is not None}
+        if pad:
+            taken["pad_token"] = pad
         length = config.get("model_max_length", LENGTH)
         usable = isinstance(length, int) and 2 < length <= 4096  # files without a limit say 10^30
         tokenizer = cls(vocab, merges, roles=taken, added=added.values(), length=length if usable else LENGTH)

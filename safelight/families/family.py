@@ -152,12 +152,15 @@ class Family:
     Attributes:
         name: one word, lower case.
         pipelines: the classes in ``model_index.json`` that mean this family.
-        load: reads a folder whose index was already read.
+        load: reads a folder, or a single file, whose index was already read.
+        open_file: (file, whether pickles may be read, where the vocabulary may lie) -> the index of a single file;
+            None for families that have none.
     """
 
     name: str
     pipelines: frozenset[str]
     load: Callable[[Index], Model]
+    open_file: Callable[[Path, bool, tuple[Path, ...]], Index] | None = None
 
     def reads(self, index: Index) -> bool:
         """Whether this family reads the folder of this index."""

@@ -1,19 +1,47 @@
-"""Which models there are and how one is loaded: by the name of one that came with the program, or by its folder."""
+"""Which models there are and how one is loaded: by name, by its folder, by its one file, or by its name on the hub."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from safelight.errors import ConfigError, UnknownNameError, WeightsError
+from safelight.errors import ConfigError, RequestError, UnknownNameError, WeightsError
 from safelight.families.family import Family, Model
 from safelight.families.sd.wiring import SD
-from safelight.runtime.device import Place, folders
-from safelight.weights.folder import read_index, typed
+from safelight.runtime.device import Place, folders, offline
+from safelight.weights.container import read_any
+from safelight.weights.detect import known
+from safelight.weights.folder import Index, read_index, typed
+from safelight.weights.hub import HubName, cached, fetch, hub_name
+from safelight.weights.shelf import model_folders, shelved
+from safelight.weights.variants import tables_of
 
 DEFAULT = "figurines"
 FAMILIES: tuple[Family, ...] = (SD,)
+DRAWS = ("checkpoint", "diffusion model")
+"""What of other programs' folders can draw."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a model's files are taken where there is a choice.
+
+    Attributes:
+        variant: of a folder's weights, such as ``fp16``; empty for the usual choice.
+        pickles: whether files of torch.save may be read.
+        tokenizer: the folder of the vocabulary for a model that is a single file; None looks beside it.
+        download: whether a model of the hub may be fetched.
+    """
+
+    variant: str = ""
+    pickles: bool = False
+    tokenizer: Path | None = None
+    download: bool = False
+
+
+USUAL = Source()
 
 
 def shipped() -> dict[str, Path]:
@@ -21,30 +49,58 @@ def shipped() -> dict[str, Path]:
     return {place.parent.name: place.parent for place in sorted(folders().assets.glob("*/model_index.json"))}
 
 
-def locate(name: str) -> Path:
-    """The folder of a model given by name or path.
+def on_shelves() -> dict[str, Path]:
+    """The checkpoints in other programs' folders that ``config.toml`` names: name -> file; of equal names the first."""
+    found: dict[str, Path] = {}
+    for folder in model_folders(folders().config):
+        for each in shelved(folder):
+            if each.kind in DRAWS:
+                found.setdefault(each.name, each.path)
+    return found
+
+
+def locate(name: str, source: Source = USUAL) -> Path:
+    """The folder or the file of a model.
+
+    Args:
+        name: of one that came with the program or stands on a shelf, a path, or ``org/name[@revision][:folder]``.
 
     Raises:
-        UnknownNameError: it is neither. WeightsError: it is a file. FileError: it cannot be a path.
+        UnknownNameError: it is none of them. FileError: it cannot be a path, or the hub does not give it.
+        RequestError: it is on the hub, but not in the cache, and nothing may be fetched.
     """
-    known = shipped()
-    if name in known:
-        return known[name]
+    known_here = shipped()
+    if name in known_here:
+        return known_here[name]
     place = typed(name)
-    if place.is_dir():
-        return place
     if place.exists():
-        raise WeightsError(f"{place}: is a file; a model is a folder with a model_index.json")
-    raise UnknownNameError("model (neither a folder nor one that came with safelight)", name, known)
+        return place
+    shelves = on_shelves()
+    if name in shelves:
+        return shelves[name]
+    wanted = hub_name(name)
+    if wanted is None:
+        what = "model (neither a folder, a file, nor one that came with safelight)"
+        raise UnknownNameError(what, name, {**known_here, **shelves})
+    return _on_hub(wanted, source)
 
 
-def load_model(folder: Path, place: Place) -> Model:
-    """Load a model's folder and put it where it will compute.
+def label(model: str, place: Path) -> str:
+    """What a recipe calls a model: where it lies is nobody's business."""
+    if model in shipped():
+        return model
+    wanted = None if typed(model).exists() else hub_name(model)
+    return str(wanted) if wanted else place.resolve().stem if place.is_file() else place.resolve().name
+
+
+def load_model(path: Path, place: Place, source: Source = USUAL) -> Model:
+    """Load a model's folder or file and put it where it will compute.
 
     Raises:
-        WeightsError, ConfigError: something in the folder is missing, damaged, or of an unknown kind.
+        WeightsError, ConfigError: something in it is missing, damaged, or of an unknown kind.
+        RequestError: ``source`` asks for a choice that there is not.
     """
-    index = read_index(folder)
+    index = single(path, source) if path.is_file() else _folder(path, source)
     for family in FAMILIES:
         if family.reads(index):
             model = family.load(index)
@@ -53,5 +109,52 @@ def load_model(folder: Path, place: Place) -> Model:
             if place.dtype == torch.float16 and model.vae.config.force_upcast:  # it says that it overflows there
                 model.vae.float()
             return model
-    known = ", ".join(sorted(name for family in FAMILIES for name in family.pipelines))
-    raise ConfigError(f"{folder}: a {index.pipeline} is not known; known are {known}")
+    names = ", ".join(sorted(name for family in FAMILIES for name in family.pipelines))
+    raise ConfigError(f"{path}: a {index.pipeline} is not known; known are {names}")
+
+
+def single(path: Path, source: Source = USUAL) -> Index:
+    """The index of a model that is one file, by the family that knows it.
+
+    Raises:
+        WeightsError: no family does, or it is only a part of a model. RequestError: a variant is asked for.
+    """
+    if source.variant:
+        raise RequestError(f"{path} is one file and has no variants; leave out --variant {source.variant}")
+    found, _ = known(read_any(path, pickles=source.pickles), path)
+    for family in FAMILIES:
+        if family.name == found.family and family.open_file is not None:
+            return family.open_file(path, source.pickles, vocabularies(path, source, found.family))
+    raise WeightsError(f"{path}: {found.title} is known, but not from a single file; use its released folder")
+
+
+def vocabularies(path: Path, source: Source, family: str) -> tuple[Path, ...]:
+    """Where the vocabulary of a single file may lie: where the user says, or beside it, or in the hub's cache.
+
+    Raises:
+        RequestError: the folder that the user names is none.
+    """
+    if source.tokenizer is not None:
+        if not source.tokenizer.is_dir():
+            raise RequestError(f"--tokenizer {source.tokenizer}: no such folder")
+        return (source.tokenizer,)
+    hub = folders().hub
+    names = [hub_name(name) for name in tables_of(family).vocabularies]
+    fetched = [place for name in names if name and (place := cached(hub, name))]
+    return (path.with_suffix(""), path.parent, *fetched)
+
+
+def _folder(path: Path, source: Source) -> Index:
+    if source.tokenizer is not None:
+        raise RequestError(f"{path} is a folder and has its own tokenizer; leave out --tokenizer")
+    return read_index(path, source.variant, pickles=source.pickles)
+
+
+def _on_hub(wanted: HubName, source: Source) -> Path:
+    hub = folders().hub
+    if source.download:
+        return fetch(hub, wanted, offline=offline())
+    place = cached(hub, wanted)
+    if place is None:
+        raise RequestError(f"{wanted}: no such folder, and not in the hub's cache ({hub}); --download fetches it")
+    return place

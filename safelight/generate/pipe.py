@@ -231,8 +231,8 @@ class Pipe:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """File below the model's folder -> SHA-256, of every file that was read."""
-        return {str(file.relative_to(self.folder)): sha256(file) for file in self.model.files}
+        """File below the model's folder -> SHA-256, of every file that was read; a vocabulary lying elsewhere too."""
+        return {below(self.folder, file): sha256(file) for file in self.model.files}
 
 
 class Scenes:
@@ -262,25 +262,34 @@ def source(picture: Image | None) -> dict[str, str] | None:
     return {"sha256": digest, "file": Path(str(getattr(picture, "filename", ""))).name}
 
 
+def below(model: Path, file: Path) -> str:
+    """What a recipe calls a file: its place in the model's folder, or its name and that of its own folder."""
+    if model in file.parents:
+        return str(file.relative_to(model))
+    return file.name if file == model else f"{file.parent.name}/{file.name}"
+
+
 def load(
     model: str = models.DEFAULT,
     device: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
     weak: str | None = None,
+    source: models.Source = models.USUAL,
 ) -> Pipe:
     """Load a model.
 
     Args:
-        model: the name of one that came with safelight, or a released folder with a ``model_index.json``.
+        model: the name of one that came with safelight, a released folder with a ``model_index.json``, a single file,
+            or the name of one in the hub's cache, ``org/name[@revision][:folder]``.
         device, dtype, threads: see `safelight.runtime.device.pick`.
         weak: name or folder of a weaker model of the same latents, for the rule ``autoguidance``.
+        source: which files are taken where there is a choice.
 
     Raises:
         UnknownNameError: no such model. WeightsError, ConfigError: it is damaged or of an unknown kind.
     """
     place = pick(device, dtype, threads)
-    folder = models.locate(model)
-    name = model if model in models.shipped() else folder.resolve().name  # where it lies is nobody's business
+    folder = models.locate(model, source)
     lesser = None if weak is None else load(weak, device, dtype, threads)
-    return Pipe(name, folder, models.load_model(folder, place), place, lesser)
+    return Pipe(models.label(model, folder), folder, models.load_model(folder, place, source), place, lesser)

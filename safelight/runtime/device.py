@@ -7,6 +7,8 @@ What a flag says comes first, then the environment, then what the machine has:
     SAFELIGHT_THREADS   threads of one operation on a CPU, 1 and up
     SAFELIGHT_CACHE     where safelight keeps what it can make again
     HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME   where the hub and the desktop keep theirs, with their usual meaning
+    HF_HUB_OFFLINE      nothing is fetched from the hub, whatever is asked
+    XDG_CONFIG_HOME     where safelight/config.toml is looked for
 """
 
 from __future__ import annotations
@@ -111,12 +113,14 @@ class Folders:
         assets: the models that came with it.
         cache: what safelight can make again, such as rendered data sets.
         hub: the Hugging Face hub's cache, shared with every other program that uses the hub.
+        config: the user's settings, a file that need not be there.
     """
 
     package: Path
     assets: Path
     cache: Path
     hub: Path
+    config: Path
 
 
 def folders(environment: Mapping[str, str] = os.environ) -> Folders:
@@ -129,7 +133,13 @@ def folders(environment: Mapping[str, str] = os.environ) -> Folders:
         assets=package / "assets",
         cache=Path(environment.get("SAFELIGHT_CACHE") or caches / "safelight"),
         hub=Path(environment.get("HF_HUB_CACHE") or hub_home / "hub"),
+        config=Path(environment.get("XDG_CONFIG_HOME") or _home() / ".config") / "safelight" / "config.toml",
     )
+
+
+def offline(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the user said that nothing may be fetched from the hub."""
+    return environment.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "on", "yes", "true")
 
 
 def _home() -> Path:

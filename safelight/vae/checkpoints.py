@@ -11,13 +11,18 @@ OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 """Names of the attention in the oldest released files, which are still the most downloaded ones."""
 
 
-def load_kl(folder: Path) -> AutoencoderKL:
+def load_kl(folder: Path, variant: str = "", *, pickles: bool = False) -> AutoencoderKL:
     """The autoencoder of a part's folder, in evaluation mode.
+
+    Args:
+        variant, pickles: see `safelight.weights.folder.weight_files`.
 
     Raises:
         WeightsError, ConfigError: see `safelight.weights.load.load_part`.
     """
-    return load_part(folder, lambda raw: AutoencoderKL(KLConfig.from_dict(raw)), rename=today)
+    return load_part(
+        folder, lambda raw: AutoencoderKL(KLConfig.from_dict(raw)), rename=today, variant=variant, pickles=pickles
+    )
 
 
 def today(name: str) -> str:

@@ -52,7 +52,11 @@ Rename = Callable[[str], str | None]
 
 
 def load_into(
-    module: nn.Module, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, rename: Rename | None = None
+    module: nn.Module,
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    rename: Rename | None = None,
+    pickles: bool = False,
 ) -> None:
     """Replace every parameter and buffer of ``module`` by the tensor of the same name in ``paths``.
 
@@ -63,19 +67,38 @@ def load_into(
         module: what to fill.
         paths: one safetensors file, or the shards of one.
         rename: translates the names of files written by another version of the same library.
+        pickles: see `read`.
 
     Raises:
         WeightsError: a file is unreadable or hostile, or names or shapes differ; the message ends in a table of what
             is missing, unexpected and of another shape.
     """
-    tensors = read(paths, rename=rename)
-    wanted = module.state_dict(keep_vars=True)
-    check(type(module).__name__, wanted, tensors)
+    fill(module, read(paths, rename=rename, pickles=pickles))
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Replace every parameter and buffer of ``module`` by the tensor of the same name; all of them or none.
+
+    Raises:
+        WeightsError: names or shapes differ; see `load_into`.
+    """
+    check(type(module).__name__, module.state_dict(keep_vars=True), tensors)
     module.load_state_dict(tensors, strict=True, assign=True)
 
 
-def load_part(folder: Path, build: Callable[[Mapping[str, Any]], Net], *, rename: Rename | None = None) -> Net:
-    """One part of a released folder: ``config.json`` says what to build, the safetensors files fill it.
+def load_part(
+    folder: Path,
+    build: Callable[[Mapping[str, Any]], Net],
+    *,
+    rename: Rename | None = None,
+    variant: str = "",
+    pickles: bool = False,
+) -> Net:
+    """One part of a released folder: ``config.json`` says what to build, the weights fill it.
+
+    Args:
+        variant: which of several files, such as ``fp16``; see `safelight.weights.folder.weight_files`.
+        pickles: see `read`.
 
     Returns:
         the module in evaluation mode, its tensors mapped, in the dtype of the file, on the CPU.
@@ -86,14 +109,19 @@ def load_part(folder: Path, build: Callable[[Mapping[str, Any]], Net], *, rename
     """
     raw = read_json(folder / "config.json")
     try:
-        with torch.device("meta"), Unfilled():
-            module = build(raw)
-        load_into(module, weight_files(folder), rename=rename)
+        module = unfilled(raw, build)
+        load_into(module, weight_files(folder, variant, pickles=pickles), rename=rename, pickles=pickles)
     except ConfigError as error:
         raise ConfigError(f"{folder / 'config.json'}: {error}") from error
     except WeightsError as error:
         raise error if str(folder) in str(error) else WeightsError(f"{folder}: {error}") from error
     return module.eval()
+
+
+def unfilled(raw: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Net]) -> Net:
+    """What ``build`` makes of a configuration, without memory for its tensors."""
+    with torch.device("meta"), Unfilled():
+        return build(raw)
 
 
 class Unfilled(TorchFunctionMode):

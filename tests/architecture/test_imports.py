@@ -41,13 +41,14 @@ LIBRARIES = {
     "numpy": {"weights", "runtime", "figurines", "multiview", "generate", "train", "evaluate", "server"},
     "PIL": {"figurines", "multiview", "generate", "train", "evaluate", "server", "cli"},
     "tokenizers": {"encoders", "lm", "train"},
+    "huggingface_hub": {"weights"},
     "rich": {"cli"},
     "fastapi": {"server"}, "uvicorn": {"server"}, "pydantic": {"server"}, "starlette": {"server"},
 }  # fmt: skip
 REFERENCES = {"diffusers", "transformers", "k_diffusion", "peft", "gguf", "scipy", "accelerate"}
 REFERENCES_ARE_MEASURED_IN = {"safelight.evaluate.bench", "safelight.evaluate.verify"}
 # Libraries of the extras and slow ones: inside the function that needs them.
-LATE = {"rich"}
+LATE = {"rich", "huggingface_hub"}
 
 PACKAGE = [source for source in sources("safelight") if source.path.count("/")]
 

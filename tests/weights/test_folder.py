@@ -103,3 +103,78 @@ def test_a_pickle_alone_is_refused_with_advice(tmp_path: Path) -> None:
         weight_files(tmp_path)
     with pytest.raises(WeightsError, match="is the model complete"):
         weight_files(tmp_path / "none")
+
+
+def test_a_variant_is_the_only_one_that_is_taken(tmp_path: Path) -> None:
+    for name in ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"):
+        (tmp_path / name).touch()
+    assert weight_files(tmp_path, "fp16") == [tmp_path / "diffusion_pytorch_model.fp16.safetensors"]
+    with pytest.raises(WeightsError, match="of the variant bf16"):
+        weight_files(tmp_path, "bf16")
+    for name in ("../x", "a/b", ".hidden"):
+        with pytest.raises(ConfigError, match="cannot be a variant"):
+            weight_files(tmp_path, name)
+
+
+def test_shards_of_two_variants_never_mix(tmp_path: Path) -> None:
+    names = ["model.fp16-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    for name in names:
+        (tmp_path / name).touch()
+    write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": names[0], "b": names[1]}})
+    with pytest.raises(ConfigError, match=r"several variants.*never mix"):
+        weight_files(tmp_path)
+    write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": names[0]}})
+    with pytest.raises(ConfigError, match="several variants"):
+        weight_files(tmp_path)
+    write_json(tmp_path / "model.safetensors.index.fp16.json", {"weight_map": {"a": names[0]}})
+    assert weight_files(tmp_path, "fp16") == [tmp_path / names[0]]
+
+
+def test_pickles_are_found_only_with_permission(tmp_path: Path) -> None:
+    (tmp_path / "diffusion_pytorch_model.bin").touch()
+    assert weight_files(tmp_path, pickles=True) == [tmp_path / "diffusion_pytorch_model.bin"]
+    (tmp_path / "diffusion_pytorch_model.safetensors").touch()
+    assert weight_files(tmp_path, pickles=True) == [tmp_path / "diffusion_pytorch_model.safetensors"]
+
+
+def index_of(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    write_json(folder / "model_index.json", {"_class_name": "X"})
+    return folder
+
+
+def test_a_link_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    folder = index_of(tmp_path / "model")
+    (folder / "unet").mkdir()
+    (tmp_path / "secret").write_text("{}")
+    (folder / "unet/config.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(WeightsError, match="leads out of the model's folder"):
+        read_index(folder)
+    (folder / "unet/config.json").unlink()
+    (folder / "vae").symlink_to(tmp_path)
+    with pytest.raises(WeightsError, match="leads out of the model's folder"):
+        read_index(folder)
+
+
+def test_links_inside_a_folder_and_to_it_are_followed(tmp_path: Path) -> None:
+    folder = index_of(tmp_path / "model")
+    (folder / "unet").mkdir()
+    (folder / "unet/a.json").write_text("{}")
+    (folder / "unet/b.json").symlink_to("a.json")
+    (tmp_path / "alias").symlink_to(folder)
+    assert read_index(tmp_path / "alias").pipeline == "X"
+
+
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_in_the_hubs_cache_a_model_is_all_of_its_folder(tmp_path: Path, below: str) -> None:
+    place = tmp_path / "models--org--name"
+    (place / "blobs").mkdir(parents=True)
+    (place / "blobs/abc").write_text("{}")
+    folder = index_of(place / "snapshots/123" / below)
+    (folder / "config.json").symlink_to(place / "blobs/abc")
+    assert read_index(folder).pipeline == "X"
+    (tmp_path / "models--org--other").mkdir()
+    (tmp_path / "models--org--other/abc").write_text("{}")
+    (folder / "other.json").symlink_to(tmp_path / "models--org--other/abc")
+    with pytest.raises(WeightsError, match="leads out of the model's folder"):
+        read_index(folder)

@@ -8,10 +8,13 @@ from safelight.families.sd.model import UNet, UNetConfig
 from safelight.weights.load import load_part
 
 
-def load_unet(folder: Path) -> UNet:
+def load_unet(folder: Path, variant: str = "", *, pickles: bool = False) -> UNet:
     """The U-Net of a part's folder, in evaluation mode.
+
+    Args:
+        variant, pickles: see `safelight.weights.folder.weight_files`.
 
     Raises:
         WeightsError, ConfigError: see `safelight.weights.load.load_part`.
     """
-    return load_part(folder, lambda raw: UNet(UNetConfig.from_dict(raw)))
+    return load_part(folder, lambda raw: UNet(UNetConfig.from_dict(raw)), variant=variant, pickles=pickles)

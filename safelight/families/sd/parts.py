@@ -6,7 +6,7 @@ A folder holds ``model_index.json`` and a folder per part: ``unet``, ``vae``, ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,31 @@ def read_parts(index: Index) -> Parts:
     if not names:
         raise WeightsError(f"{folder / 'model_index.json'}: names no text_encoder; prompts cannot be read")
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    readers = [_reader(folder, name) for name in names]
-    unet, vae = load_unet(folder / "unet"), load_kl(folder / "vae")
+    readers = tuple(
+        fitting(
+            ClipTokenizer.from_folder(folder / tokenizer_of(name)),
+            load_clip_text(folder / name, index.variant, pickles=index.pickles),
+            folder / tokenizer_of(name),
+        )
+        for name in names
+    )
+    unet = load_unet(folder / "unet", index.variant, pickles=index.pickles)
+    vae = load_kl(folder / "vae", index.variant, pickles=index.pickles)
+    check_parts(folder, unet, vae, readers)
+    read = [folder / "model_index.json", scheduler]
+    for part in ("unet", "vae", *names):
+        read += [folder / part / "config.json", *weight_files(folder / part, index.variant, pickles=index.pickles)]
+    for name in names:
+        read += sorted(file for file in (folder / tokenizer_of(name)).iterdir() if file.is_file())
+    return Parts(index, unet, vae, readers, read_json(scheduler), tuple(read))
+
+
+def check_parts(folder: Path, unet: UNet, vae: AutoencoderKL, readers: Sequence[Reader]) -> None:
+    """Check that the parts speak of the same things: width of text, channels of latents, what XL is told.
+
+    Raises:
+        ConfigError: they do not; the message begins with ``folder``.
+    """
     width = sum(reader.encoder.config.hidden_size for reader in readers)
     if unet.config.cross_attention_dim != width:
         asked = unet.config.cross_attention_dim
@@ -75,24 +98,21 @@ def read_parts(index: Index) -> Parts:
         raise ConfigError(f"{folder}: the U-Net writes {unet.config.out_channels} channels, not the autoencoder's")
     if unet.config.addition_embed_type:
         _told(folder, unet.config, readers[-1].encoder.config)
-    read = [folder / "model_index.json", scheduler]
-    for part in ("unet", "vae", *names):
-        read += [folder / part / "config.json", *weight_files(folder / part)]
-    for name in names:
-        read += sorted(file for file in (folder / tokenizer_of(name)).iterdir() if file.is_file())
-    return Parts(index, unet, vae, tuple(readers), read_json(scheduler), tuple(read))
 
 
-def _reader(folder: Path, encoder: str) -> Reader:
-    tokenizer = ClipTokenizer.from_folder(folder / tokenizer_of(encoder))
-    reader = Reader(tokenizer, load_clip_text(folder / encoder))
-    config = reader.encoder.config
+def fitting(tokenizer: ClipTokenizer, encoder: ClipText, place: Path) -> Reader:
+    """A tokenizer and an encoder that can read what it writes.
+
+    Raises:
+        ConfigError: it cannot; the message begins with the ``place`` of the tokenizer.
+    """
+    config = encoder.config
     if tokenizer.highest >= config.vocab_size or tokenizer.length > config.max_position_embeddings:
         raise ConfigError(
-            f"{folder / tokenizer_of(encoder)}: writes {tokenizer.length} numbers up to {tokenizer.highest}; the "
-            f"encoder reads {config.max_position_embeddings} below {config.vocab_size}"
+            f"{place}: writes {tokenizer.length} numbers up to {tokenizer.highest}; the encoder reads "
+            f"{config.max_position_embeddings} below {config.vocab_size}"
         )
-    return reader
+    return Reader(tokenizer, encoder)
 
 
 def _told(folder: Path, unet: UNetConfig, encoder: ClipTextConfig) -> None:

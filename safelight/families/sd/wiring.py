@@ -19,6 +19,7 @@ from safelight.families.family import Defaults, Family, Model, Ported, Prompt, W
 from safelight.families.sd import scheduler
 from safelight.families.sd.model import Added, UNet
 from safelight.families.sd.parts import Parts, Reader, read_parts
+from safelight.families.sd.single import read_single, single_index
 from safelight.nn.embed import sinusoid
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.transformer import TransformerBlock
@@ -82,7 +83,7 @@ def load(index: Index) -> Model:
     Raises:
         WeightsError, ConfigError: see `read_parts`; also a U-Net whose inputs mean something that is not known here.
     """
-    parts = read_parts(index)
+    parts = read_single(index) if index.folder.is_file() else read_parts(index)
     try:
         plan = scheduler.read(parts.scheduler)
     except ConfigError as error:
@@ -191,4 +192,4 @@ def conceal(told: Told, mask: Tensor, latents: Tensor) -> Told:
     return replace(told, shown=torch.cat([mask, latents], dim=1))
 
 
-SD = Family("sd", PIPELINES | XL_PIPELINES, load)
+SD = Family("sd", PIPELINES | XL_PIPELINES, load, single_index)

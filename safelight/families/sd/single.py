@@ -1,0 +1,201 @@
+"""A whole Stable Diffusion checkpoint in one file, loaded with nothing looked up elsewhere but CLIP's vocabulary.
+
+The file's names are translated by ``keys.toml``, its configuration is worked out from its shapes (`shape`) or taken
+from what `safelight convert` wrote into its metadata. The vocabulary is in no such file: it lies in a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from safelight.encoders.clip import ClipText, ClipTextConfig
+from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.errors import ConfigError, SafelightError, WeightsError
+from safelight.families.sd import shape
+from safelight.families.sd.model import UNet, UNetConfig
+from safelight.families.sd.parts import Parts, Reader, check_parts, fitting, tokenizer_of
+from safelight.vae.kl import AutoencoderKL, KLConfig
+from safelight.weights.container import read_any
+from safelight.weights.detect import Found, known
+from safelight.weights.folder import Index
+from safelight.weights.header import Header
+from safelight.weights.load import fill, read, unfilled
+from safelight.weights.moves import to_ours
+from safelight.weights.variants import Variant
+
+CONFIGS = "safelight.configs"
+"""Where `safelight convert` puts the configurations of a folder into the metadata of a file."""
+WHOLE = {"unet", "vae"}
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A single file, understood but not loaded.
+
+    Attributes:
+        path: where it lies. header: of the file. found, variant: what it is.
+        configs: part -> ``config.json``, with ``scheduler`` -> ``scheduler_config.json`` and ``model_index``.
+    """
+
+    path: Path
+    header: Header
+    found: Found
+    variant: Variant
+    configs: Mapping[str, Mapping[str, Any]]
+
+
+def understand(path: Path, *, pickles: bool = False, prediction: str = "") -> Checkpoint:
+    """Read a header and work out what the file is.
+
+    Args:
+        prediction: ``epsilon`` or ``v_prediction``, where the caller knows better than the file.
+
+    Raises:
+        WeightsError: the file is unreadable, of no known kind, or holds names that belong to nothing; says which.
+        ConfigError: its metadata is damaged, or its sizes cannot be read.
+    """
+    header = read_any(path, pickles=pickles)
+    found, variant = known(header, path)
+    if found.left or any(part.plan.left for part in found.components):
+        left = sorted({*found.left, *(name for part in found.components for name in part.plan.left)})
+        rows = "\n".join(f"  unexpected  {name}" for name in left[:8])
+        more = f"\n  … and {len(left) - 8} more" if len(left) > 8 else ""
+        raise WeightsError(f"{path}: {len(left)} tensors belong to nothing that is known here\n{rows}{more}")
+    made = shape.configs(variant, {part.part: part.shapes for part in found.components})
+    said = _said(path, header)
+    for part in made:
+        made[part] = dict(said.get(part, made[part]))
+    made["scheduler"] = dict(said.get("scheduler", {})) or _scheduler(variant, header)
+    if prediction:
+        made["scheduler"]["prediction_type"] = prediction
+    inpaint = made.get("unet", {}).get("in_channels") == 9
+    pipeline = variant.inpaint if inpaint else variant.pipeline
+    usual = {"_class_name": pipeline, **variant.config.get("settings", {})}
+    made["model_index"] = dict(said.get("model_index", usual))
+    return Checkpoint(path, header, found, variant, made)
+
+
+def single_index(path: Path, pickles: bool = False, tokenizers: tuple[Path, ...] = ()) -> Index:
+    """What ``model_index.json`` would say of a single file.
+
+    Raises:
+        WeightsError, ConfigError: see `understand`; also a file that is a part of a model only.
+    """
+    told = understand(path, pickles=pickles)
+    have = {part.part for part in told.found.components}
+    encoders = {part.name for part in told.variant.parts if part.name.startswith("text_encoder")}
+    if lacking := sorted((WHOLE | encoders) - have):
+        holds = ", ".join(sorted(have)) or "none of the parts"
+        raise WeightsError(f"{path}: lacks {', '.join(lacking)} of {told.variant.title}; it holds {holds}")
+    said = told.configs["model_index"]
+    settings = {key: value for key, value in said.items() if not key.startswith("_") and not isinstance(value, list)}
+    parts = {part: ("diffusers" if part in WHOLE else "transformers", "") for part in sorted(have | {"scheduler"})}
+    return Index(path, str(said["_class_name"]), parts, settings, pickles=pickles, tokenizers=tokenizers)
+
+
+def read_single(index: Index) -> Parts:
+    """Load every part of a single file whose index was made by `single_index`.
+
+    Raises:
+        WeightsError: a tensor is missing, of another shape, or belongs to nothing.
+        ConfigError: its sizes are of no network that is known, parts do not fit together, or no vocabulary was found.
+    """
+    path = index.folder
+    told = understand(path, pickles=index.pickles)
+    tensors = read(path, pickles=index.pickles)
+
+    def part(name: str) -> dict[str, Tensor]:
+        component = told.found.component(name)
+        return to_ours(tensors, component.plan.moves, component.prefix) if component else {}
+
+    readers, used = [], []
+    for name in sorted(each.part for each in told.found.components if each.part.startswith("text_encoder")):
+        encoder = _filled(path, name, told.configs[name], part(name), _clip)
+        reader, place = _reader(index, told.variant, name, encoder)
+        readers.append(reader)
+        used += sorted(file for file in place.iterdir() if file.is_file() and file.suffix in (".json", ".txt"))
+    unet = _filled(path, "unet", told.configs["unet"], part("unet"), _unet)
+    vae = _filled(path, "vae", told.configs["vae"], part("vae"), _vae)
+    check_parts(path, unet, vae, readers)
+    return Parts(index, unet, vae, tuple(readers), told.configs["scheduler"], (path, *dict.fromkeys(used)))
+
+
+def vocabulary(index: Index, variant: Variant, encoder: str) -> tuple[Path, str]:
+    """The folder of a text encoder's vocabulary, and the token to fill up with where the folder is another encoder's.
+
+    Raises:
+        ConfigError: there is none; says where one is looked for.
+    """
+    for place in index.tokenizers:
+        own = place / tokenizer_of(encoder)
+        if _has_vocabulary(own):
+            return own, ""
+        for other in (place, place / "tokenizer"):
+            if _has_vocabulary(other):
+                return other, str(variant.config.get("tokenizer", {}).get(encoder, ""))
+    raise ConfigError(
+        f"{index.folder}: needs CLIP's vocabulary, which no single file holds; put a folder 'tokenizer' with vocab.json"
+        " and merges.txt (from any released Stable Diffusion) beside it, or name one with --tokenizer"
+    )
+
+
+def _reader(index: Index, variant: Variant, name: str, encoder: ClipText) -> tuple[Reader, Path]:
+    place, pad = vocabulary(index, variant, name)
+    return fitting(ClipTokenizer.from_folder(place, pad=pad), encoder, place), place
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def _filled(path: Path, name: str, raw: Mapping[str, Any], tensors: Mapping[str, Tensor], build: Any) -> Any:
+    try:
+        module = unfilled(raw, build)
+        fill(module, tensors)
+    except SafelightError as error:
+        raise type(error)(f"{path}: {name}: {error}") from error
+    return module.eval()
+
+
+def _unet(raw: Mapping[str, Any]) -> UNet:
+    return UNet(UNetConfig.from_dict(raw))
+
+
+def _vae(raw: Mapping[str, Any]) -> AutoencoderKL:
+    return AutoencoderKL(KLConfig.from_dict(raw))
+
+
+def _clip(raw: Mapping[str, Any]) -> ClipText:
+    return ClipText(ClipTextConfig.from_dict(raw))
+
+
+def _scheduler(variant: Variant, header: Header) -> dict[str, Any]:
+    """The path and the prediction that the variant usually means, or what this file says of itself."""
+    said = header.metadata.get("modelspec.prediction_type", header.metadata.get("prediction_type", "")).lower()
+    kind = header.metadata.get("modelspec.architecture", "")
+    prediction = variant.prediction
+    if "v_pred" in header.entries or said.startswith("v") or kind.endswith("-v"):
+        prediction = "v_prediction"
+    elif said.startswith("eps") or kind == "stable-diffusion-v2-512" or header.metadata.get("global_step") == "875000":
+        prediction = "epsilon"  # the number is how long the released 512-pixel model was trained
+    return shape.scheduler(prediction, zero_snr="ztsnr" in header.entries)
+
+
+def _said(path: Path, header: Header) -> dict[str, dict[str, Any]]:
+    """The configurations that `safelight convert` wrote."""
+    try:
+        said = json.loads(header.metadata.get(CONFIGS, "{}"))
+        if not isinstance(said, dict) or any(not isinstance(value, dict) for value in said.values()):
+            raise ValueError("not a table of tables")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: its {CONFIGS} are damaged ({error}); convert it again") from None
+    if not isinstance(said.get("model_index", {"_class_name": ""}).get("_class_name"), str):
+        raise ConfigError(f"{path}: its {CONFIGS} name no pipeline; convert it again")
+    return said

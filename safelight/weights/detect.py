@@ -1,0 +1,263 @@
+"""Say what a file of weights is from its header alone: family, variant, parts, and what is missing or left over.
+
+No torch, no network; the tables are those of `safelight.weights.variants`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from safelight.errors import WeightsError
+from safelight.weights.dialects import Adapter, adapter
+from safelight.weights.header import Entry, Header
+from safelight.weights.keys import Plan, Shape, matches
+from safelight.weights.variants import Part, Tables, Variant, expected, tables
+
+CROSS = ".attn2.to_k.weight"
+VARIANT = "safelight.variant"
+"""Where `safelight convert` says in the metadata what it wrote, for networks of sizes that nobody released."""
+TASKS = {4: "text", 9: "inpaint", 5: "depth", 7: "upscale", 8: "edit"}
+"""What a U-Net is for, by the channels that it reads."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a model in a file.
+
+    Attributes:
+        part: of the released folder. table: of its rules. prefix: of its names in the file.
+        plan: what becomes of every name; in released folders every name is its own.
+        shapes: of the tensors under their released names.
+        parameters: numbers in it.
+        full: whether it has the sizes of a released model; only then the next three mean anything.
+        missing, extra: released names that are not there, and names there that are not released.
+        bent: names whose shapes are not the released ones.
+    """
+
+    part: str
+    table: str
+    prefix: str
+    plan: Plan
+    shapes: Mapping[str, Shape]
+    parameters: int
+    full: bool = False
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    bent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file is.
+
+    Attributes:
+        container: ``safetensors``, ``gguf``, ``pickle``. layout: ``ldm`` (single file), ``diffusers`` or ``adapter``.
+        family, variant, title: where known, else empty.
+        task: ``text``, ``inpaint`` and so on, where there is a U-Net.
+        components: parts of a model. adapter: or what adapter it is.
+        dtypes: numbers of each format.
+        averaged: whether averaged weights lie beside the others.
+        unread: names that say nothing. left: names that belong to nothing known.
+        metadata: the file's own.
+    """
+
+    container: str
+    layout: str
+    family: str
+    variant: str
+    title: str
+    task: str
+    components: tuple[Component, ...]
+    adapter: Adapter | None
+    dtypes: Mapping[str, int]
+    averaged: bool
+    unread: tuple[str, ...]
+    left: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the file."""
+        return sum(self.dtypes.values())
+
+    def component(self, part: str) -> Component | None:
+        """The part of that name, if the file has it."""
+        return next((each for each in self.components if each.part == part), None)
+
+
+def detect(header: Header) -> Found:
+    """Say what a file is; what is not known stays empty, nothing is an error."""
+    shapes = header.shapes()
+    made = adapter(shapes)
+    for family in tables():
+        said = header.metadata.get(VARIANT, "")
+        variant, components = (None, ()) if made else _whole(family, shapes, said)
+        layout = "ldm"
+        if not made and not components:
+            variant, components = _released(family, shapes, said)
+            layout = "diffusers"
+        if made and made.width:
+            variant = next((each for each in family.variants if each.width == made.width), None)
+        if components or (made and variant):
+            kind = "adapter" if made else layout
+            return _found(header, family, variant, components, kind, made)
+    return _found(header, None, None, (), "adapter" if made else "", made)
+
+
+def known(header: Header, path: object) -> tuple[Found, Variant]:
+    """`detect`, for those who need to know the variant.
+
+    Raises:
+        WeightsError: the file is of no kind that is known; says what it looks like.
+    """
+    found = detect(header)
+    for family in tables():
+        if found.variant and found.family == family.name and found.layout != "adapter":
+            return found, family.variant(found.variant)
+    like = f"an adapter ({found.adapter.kind})" if found.adapter else ", ".join(c.part for c in found.components)
+    raise WeightsError(
+        f"{path}: is no model that is known here ({like or f'its first tensor is {next(iter(header.entries), None)}'});"
+        " 'safelight inspect' shows what it holds"
+    )
+
+
+def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
+    """The variant and the parts of a single file."""
+    width = next((s[-1] for name, s in shapes.items() if name.endswith(CROSS) and len(s) > 1), 0)
+    by_name = [each for each in family.variants if each.has in shapes]
+    by_width = [each for each in family.variants if each.width == width or each.name == said]
+    for variant in [*by_name, *by_width, *family.variants][:1]:
+        components = []
+        for part in variant.parts:
+            prefix = _prefix(family, part, shapes)
+            if prefix is not None:
+                inside = {name[len(prefix) :]: s for name, s in shapes.items() if name.startswith(prefix)}
+                components.append(_component(family, variant, part, prefix, inside))
+        return (variant if by_name or by_width else None), tuple(components)
+    return None, ()
+
+
+def _prefix(family: Tables, part: Part, shapes: Mapping[str, Shape]) -> str | None:
+    table = family.keys.parts[part.table]
+    for prefix in part.prefixes:
+        if prefix + table.marker in shapes and not (table.never and prefix + table.never in shapes):
+            return prefix
+    return None
+
+
+def _component(family: Tables, variant: Variant, part: Part, prefix: str, inside: Mapping[str, Shape]) -> Component:
+    """What becomes of the names of one part of a single file, and how they compare with the released ones."""
+    quiet = (*variant.unread, *family.keys.unread)
+    skipped = [name for name in inside if matches(prefix + name, quiet)]
+    plan = family.keys.parts[part.table].to_ours(name for name in inside if name not in set(skipped))
+    ours: dict[str, Shape] = {}
+    bent = []
+    for move in plan.moves:
+        shape = move.our_shape(inside[move.theirs])
+        if shape is None:
+            bent.append(move.theirs)
+        else:
+            ours |= dict.fromkeys(move.ours, shape)
+    lost = tuple(prefix + name for name in (*plan.left, *bent))
+    moves = tuple(move for move in plan.moves if move.theirs not in set(bent))
+    full = Plan(moves, tuple(prefix + name for name in (*plan.unread, *skipped)), lost)
+    return _compared(family, variant, Component(part.name, part.table, prefix, full, ours, _numbers(ours.values())))
+
+
+def _released(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
+    """The variant and the one part of a file of a released folder."""
+    names = {name if name.startswith("text_") or not _bare(name) else f"text_model.{name}": name for name in shapes}
+    ours = {name: shapes[old] for name, old in names.items()}
+    for table_name, table in family.keys.parts.items():
+        if not table.ours or not ours.keys() >= set(table.ours):
+            continue
+        width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS)), 0)
+        variant = next((each for each in family.variants if each.width == width or each.name == said), None)
+        part = "text_encoder" if table_name == "clip" else table_name
+        unread = tuple(name for name in ours if table.passes(name))
+        kept = {name: shape for name, shape in ours.items() if name not in unread}
+        component = Component(part, table_name, "", Plan((), unread), kept, _numbers(kept.values()))
+        return variant, (_compared(family, variant, component) if variant else component,)
+    return None, ()
+
+
+def _bare(name: str) -> bool:
+    """Whether a text encoder's name lacks the prefix that the newest files leave out."""
+    return name.startswith(("embeddings.token_embedding", "embeddings.position", "encoder.layers.", "final_layer_norm"))
+
+
+def _compared(family: Tables, variant: Variant, component: Component) -> Component:
+    """The part beside the stored header of its variant, where it has about its sizes."""
+    stored = expected(family.folder).get(variant.expected.get(component.part, ""), {})
+    same = sum(component.shapes.get(name) == shape for name, shape in stored.items())
+    if not stored or same < len(stored) // 2:
+        return component
+    free = (
+        {"conv_in.weight", "class_embedding.weight"} if component.part == "unet" else set()
+    )  # depth, mask, noise level
+    shapes = component.shapes
+    return Component(
+        *(component.part, component.table, component.prefix, component.plan, shapes, component.parameters, True),
+        missing=tuple(name for name in stored if name not in shapes),
+        extra=tuple(name for name in shapes if name not in stored and name not in free),
+        bent=tuple(n for n, s in stored.items() if n in shapes and shapes[n] != s and n not in free),
+    )
+
+
+def _found(
+    header: Header,
+    family: Tables | None,
+    variant: Variant | None,
+    components: tuple[Component, ...],
+    layout: str,
+    made: Adapter | None,
+) -> Found:
+    dtypes: Counter[str] = Counter()
+    for entry in header.entries.values():
+        dtypes[entry.dtype] += entry.count
+    unet = next((each for each in components if each.part == "unet"), None)
+    channels = unet.shapes.get("conv_in.weight", (0, 0))[1] if unet else 0
+    unread, left = _rest(header.entries, family, components) if family and layout == "ldm" else ((), ())
+    if family and layout == "diffusers":
+        unread = components[0].plan.unread
+    return Found(
+        container=header.container,
+        layout=layout,
+        family=family.name if family else "",
+        variant=variant.name if variant else "",
+        title=variant.title if variant else family.title if family else "",
+        task=TASKS.get(channels, "") if unet else "",
+        components=components,
+        adapter=made,
+        dtypes=dict(dtypes.most_common()),
+        averaged=family is not None and any(name.startswith(family.keys.averaged) for name in header.entries),
+        unread=unread,
+        left=left,
+        metadata=header.metadata,
+    )
+
+
+def _rest(
+    names: Mapping[str, Entry], family: Tables, components: tuple[Component, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names that say nothing, and names that belong to no part, or to a part but to no rule."""
+    used = {component.prefix + move.theirs for component in components for move in component.plan.moves}
+    quiet = {name for component in components for name in component.plan.unread}
+    unread: list[str] = []
+    left: list[str] = []
+    for name in names:
+        if name not in used:
+            (unread if name in quiet or family.keys.passes(name) else left).append(name)
+    return tuple(unread), tuple(left)
+
+
+def _numbers(shapes: Iterable[Shape]) -> int:
+    total = 0
+    for shape in shapes:
+        count = 1
+        for length in shape:
+            count *= length
+        total += count
+    return total

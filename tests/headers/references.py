@@ -1,0 +1,116 @@
+"""Names and shapes of the released models at full size, taken from the references' own classes without any memory.
+
+``python -m tests.headers.references`` writes them to ``safelight/families/sd/headers.json.gz``; a test compares.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import nn
+
+from tests.architecture.source import ROOT
+
+FILE = ROOT / "safelight/families/sd/headers.json.gz"
+CROSS_DOWN, DOWN, CROSS_UP, UP = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"
+SD1: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+SD2: dict[str, Any] = {
+    "sample_size": 96,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True,
+}
+SDXL: dict[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": (DOWN, CROSS_DOWN, CROSS_DOWN),
+    "up_block_types": (CROSS_UP, CROSS_UP, UP),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+REFINER: dict[str, Any] = {
+    **SDXL,
+    "block_out_channels": (384, 768, 1536, 1536),
+    "down_block_types": (DOWN, CROSS_DOWN, CROSS_DOWN, DOWN),
+    "up_block_types": (UP, CROSS_UP, CROSS_UP, UP),
+    "transformer_layers_per_block": 4,
+    "attention_head_dim": (6, 12, 24, 24),
+    "cross_attention_dim": 1280,
+    "projection_class_embeddings_input_dim": 2560,
+}
+KL: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+CLIP_L: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 3072, "projection_dim": 768}
+CLIP_H: dict[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}
+CLIP_G: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
+}
+
+
+def _unet(config: dict[str, Any]) -> nn.Module:
+    return diffusers.UNet2DConditionModel(**config)
+
+
+def _text(config: dict[str, Any], *, projection: bool = False) -> nn.Module:
+    settings = transformers.CLIPTextConfig(**{"num_hidden_layers": 12, "num_attention_heads": 12, **config})
+    return (transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel)(settings)
+
+
+BUILD: dict[str, Callable[[], nn.Module]] = {
+    "unet-sd1": lambda: _unet(SD1),
+    "unet-sd2": lambda: _unet(SD2),
+    "unet-sdxl": lambda: _unet(SDXL),
+    "unet-refiner": lambda: _unet(REFINER),
+    "controlnet-sd1": lambda: diffusers.ControlNetModel(cross_attention_dim=768, attention_head_dim=8),
+    "vae": lambda: diffusers.AutoencoderKL(**KL),
+    "clip-l": lambda: _text(CLIP_L),
+    "clip-h": lambda: _text(CLIP_H),
+    "clip-g": lambda: _text(CLIP_G, projection=True),
+}
+
+
+def header(name: str) -> dict[str, list[int]]:
+    """Names and shapes of one network; text encoders with the prefix that released files have."""
+    with torch.device("meta"):
+        weights = BUILD[name]().state_dict()
+    # This version of the reference dropped the prefix.
+    prefix = "text_model." if name in ("clip-l", "clip-h") else ""
+    return {prefix + key: list(tensor.shape) for key, tensor in weights.items() if "position_ids" not in key}
+
+
+def write(path: Path = FILE) -> None:
+    """All of them, in bytes that depend on nothing else."""
+    text = json.dumps({name: header(name) for name in BUILD}, separators=(",", ":")).encode()
+    path.write_bytes(gzip.compress(text, 9, mtime=0))
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,186 @@
+"""The single files that are written here are read by the reference's own converter, at full size and to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.loaders import single_file_utils as reference
+from torch import Tensor
+
+from safelight.families.sd import shape
+from safelight.families.sd.convert import part_to_file, to_folder
+from safelight.families.sd.single import understand
+from safelight.weights.folder import Index
+from safelight.weights.load import read
+from safelight.weights.moves import to_ours, to_theirs
+from safelight.weights.save import save
+from safelight.weights.variants import Variant, expected, tables_of
+from tests.headers import references
+
+SD = tables_of("sd")
+STORED = expected(SD.folder)
+RELEASED = {
+    "sd1": references.SD1,
+    "sd2": references.SD2,
+    "sdxl": references.SDXL,
+    "sdxl-refiner": references.REFINER,
+}
+
+
+def whole(variant: Variant, channels: int = 4, *, device: str = "meta") -> dict[str, Tensor]:
+    """The single file that is written for a released model, its tensors without memory."""
+    tensors: dict[str, Tensor] = {}
+    for part in variant.parts:
+        if part.name in variant.expected and part.name != "controlnet":
+            rows = {
+                name: torch.empty(size, device=device) for name, size in STORED[variant.expected[part.name]].items()
+            }
+            if part.name == "unet":
+                rows["conv_in.weight"] = torch.empty((len(rows["conv_in.bias"]), channels, 3, 3), device=device)
+            plan = SD.keys.parts[part.table].to_theirs(rows)
+            assert not plan.left
+            tensors |= to_theirs(rows, plan.moves, part.prefixes[0])
+    return tensors
+
+
+def sizes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_reference_makes_of_our_unet_what_is_released(name: str) -> None:
+    variant = SD.variant(name)
+    made = reference.convert_ldm_unet_checkpoint(whole(variant), {"layers_per_block": 2, **RELEASED[name]})
+    assert sizes(made) == STORED[variant.expected["unet"]]
+
+
+def test_the_reference_knows_which_model_it_is() -> None:
+    known = {("sd1", 4): "v1", ("sd2", 4): "v2", ("sdxl", 4): "xl_base", ("sdxl-refiner", 4): "xl_refiner"}
+    known |= {("sd1", 9): "inpainting", ("sd2", 9): "inpainting_v2", ("sdxl", 9): "xl_inpaint"}
+    for (name, channels), called in known.items():
+        assert reference.infer_diffusers_model_type(whole(SD.variant(name), channels)) == called
+
+
+def test_the_reference_makes_of_our_autoencoder_what_is_released() -> None:
+    made = reference.convert_ldm_vae_checkpoint(whole(SD.variant("sd1")), references.KL)
+    assert sizes(made) == STORED["vae"]
+
+
+class Standing:
+    """What the reference's converter asks of a text encoder: its width."""
+
+    def __init__(self, width: int) -> None:
+        self.config = type("Config", (), {"hidden_size": width})()
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "stored", "width"),
+    [
+        ("sd2", "cond_stage_model.model.", "clip-h", 1024),
+        ("sdxl", "conditioner.embedders.1.model.", "clip-g", 1280),
+        ("sdxl-refiner", "conditioner.embedders.0.model.", "clip-g", 1280),
+    ],
+)
+def test_the_reference_makes_of_our_open_clip_what_is_released(name: str, prefix: str, stored: str, width: int) -> None:
+    made = reference.convert_open_clip_checkpoint(Standing(width), whole(SD.variant(name)), prefix=prefix)
+    assert sizes(made) == STORED[stored]
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl"])
+def test_the_reference_makes_of_our_clip_what_is_released(name: str) -> None:
+    assert sizes(reference.convert_ldm_clip_checkpoint(whole(SD.variant(name)))) == STORED["clip-l"]
+
+
+def test_the_reference_makes_of_our_controlnet_what_is_released() -> None:
+    rows = {name: torch.empty(size, device="meta") for name, size in STORED["controlnet-sd1"].items()}
+    plan = SD.keys.parts["controlnet"].to_theirs(rows)
+    theirs = to_theirs(rows, plan.moves, "control_model.")
+    made = reference.convert_controlnet_checkpoint(dict(theirs), {"layers_per_block": 2})
+    assert sizes(made) == STORED["controlnet-sd1"]
+
+
+def numbered(size: tuple[int, ...], start: int) -> Tensor:
+    count = int(torch.Size(size).numel())
+    return torch.arange(start, start + count, dtype=torch.float64).reshape(size)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "openclip", "controlnet"])
+def test_every_number_ends_where_the_reference_puts_it(part: str) -> None:
+    """Every tensor is small here and every number in it different."""
+    stored = {"unet": "unet-sdxl", "vae": "vae", "openclip": "clip-g", "controlnet": "controlnet-sd1"}[part]
+    ours: dict[str, Tensor] = {}
+    for place, (name, size) in enumerate(STORED[stored].items()):
+        small = tuple(3 if len(size) < 4 or axis < 2 else length for axis, length in enumerate(size))
+        ours[name] = numbered(small, 1000 * place)
+    prefix = {
+        "openclip": "conditioner.embedders.1.model.",
+        "vae": "first_stage_model.",
+        "unet": "model.diffusion_model.",
+    }
+    before = prefix.get(part, "control_model.")
+    theirs = to_theirs(ours, SD.keys.parts[part].to_theirs(ours).moves, before)
+    made: dict[str, Any]
+    if part == "unet":
+        made = reference.convert_ldm_unet_checkpoint(theirs, {"layers_per_block": 2, **references.SDXL})
+    elif part == "vae":
+        made = reference.convert_ldm_vae_checkpoint(theirs, references.KL)
+    elif part == "openclip":
+        made = reference.convert_open_clip_checkpoint(Standing(3), theirs, prefix=before)
+    else:
+        made = reference.convert_controlnet_checkpoint(theirs, {"layers_per_block": 2})
+    plan = SD.keys.parts[part].to_ours(name.removeprefix(before) for name in theirs)
+    again = to_ours(theirs, plan.moves, before)
+    assert made.keys() == again.keys() == ours.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(made[name], tensor), name
+        assert torch.equal(again[name], tensor), name
+
+
+def test_stored_headers_are_those_of_the_reference() -> None:
+    for name in references.BUILD:
+        assert {key: list(size) for key, size in STORED[name].items()} == references.header(name), name
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_configurations_come_out_of_the_shapes(name: str) -> None:
+    variant = SD.variant(name)
+    shapes = {part: STORED[stored] for part, stored in variant.expected.items()}
+    made = shape.configs(variant, shapes)
+    for key, value in RELEASED[name].items():
+        found = made["unet"][key]
+        if key == "transformer_layers_per_block" and isinstance(value, int):
+            found = max(found)  # levels without transformers have none; the reference says one number for all
+        assert found == (list(value) if isinstance(value, tuple) else value), key
+    texts = {"clip-l": references.CLIP_L, "clip-h": references.CLIP_H, "clip-g": references.CLIP_G}
+    for part, stored in variant.expected.items():
+        for key, value in texts.get(stored, {}).items():
+            assert made[part][key] == value, (part, key)
+    assert {key: made["vae"][key] for key in references.KL} == {
+        key: list(value) if isinstance(value, tuple) else value for key, value in references.KL.items()
+    }
+
+
+def test_a_controlnet_of_the_reference_goes_there_and_back(tmp_path: Path) -> None:
+    net = references.diffusers.ControlNetModel(
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+        conditioning_embedding_out_channels=(8, 16, 16),
+    )
+    net.save_pretrained(tmp_path / "net")
+    part_to_file(tmp_path / "net", tmp_path / "net.safetensors", Index(tmp_path / "net", "", {}, {}))
+    theirs = read(tmp_path / "net.safetensors")
+    assert "control_model.input_hint_block.10.weight" in theirs
+    save(
+        {name.removeprefix("control_model."): tensor for name, tensor in theirs.items()}, tmp_path / "bare.safetensors"
+    )
+    for file in ("net", "bare"):
+        told = understand(tmp_path / f"{file}.safetensors")
+        to_folder(told, tmp_path / f"{file}-back", Index(told.path, "", {}, {}))
+        back = references.diffusers.ControlNetModel.from_pretrained(tmp_path / f"{file}-back")
+        assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in net.state_dict().items())

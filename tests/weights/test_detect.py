@@ -1,0 +1,184 @@
+"""A header alone says which model it is, what is missing and what is left over; an adapter says what it is for."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from safelight.weights.detect import Found, detect
+from safelight.weights.dialects import adapter
+from safelight.weights.header import Entry, Header
+from safelight.weights.keys import Shape
+from safelight.weights.variants import expected, tables_of
+from tests.architecture.source import ROOT
+from tests.weights.headers import written
+
+SD = tables_of("sd")
+STORED = expected(SD.folder)
+VARIANTS = [variant.name for variant in SD.variants]
+
+
+def header(shapes: dict[str, Shape], **metadata: str) -> Header:
+    return Header({name: Entry("F16", shape, 0, 0) for name, shape in shapes.items()}, metadata)
+
+
+def single(name: str, channels: int = 4) -> dict[str, Shape]:
+    """The header of a single file at full size."""
+    made: dict[str, Shape] = {}
+    variant = SD.variant(name)
+    for part in variant.parts:
+        if part.name in variant.expected and part.name != "controlnet":
+            rows = dict(STORED[variant.expected[part.name]])
+            if part.name == "unet":
+                rows["conv_in.weight"] = (rows["conv_in.weight"][0], channels, 3, 3)
+            for move in SD.keys.parts[part.table].to_theirs(rows).moves:
+                made[part.prefixes[0] + move.theirs] = move.their_shape(rows[move.ours[0]])
+    return made
+
+
+def sound(found: Found) -> bool:
+    return not found.left and all(
+        part.full and not (part.missing or part.extra or part.bent or part.plan.left) for part in found.components
+    )
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_single_file_is_known_by_its_header(name: str, channels: int) -> None:
+    found = detect(header(single(name, channels)))
+    assert (found.family, found.variant, found.layout) == ("sd", name, "ldm")
+    assert found.task == {4: "text", 9: "inpaint"}[channels]
+    assert sound(found)
+    assert {part.part for part in found.components} == SD.variant(name).expected.keys() - {"controlnet"}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_unet_alone_is_known_with_any_prefix(name: str) -> None:
+    prefix = "model.diffusion_model."
+    inside = {n.removeprefix(prefix): s for n, s in single(name).items() if n.startswith(prefix)}
+    for before in (prefix, "diffusion_model.", ""):
+        found = detect(header({before + n: s for n, s in inside.items()}))
+        assert found.variant == name and sound(found) and [part.part for part in found.components] == ["unet"]
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_a_file_of_a_released_folder_is_known(stored: str) -> None:
+    found = detect(header(dict(STORED[stored])))
+    assert found.layout == "diffusers" and found.left == ()
+    assert [part.part for part in found.components] == [
+        {"clip": "text_encoder"}.get(stored.split("-")[0], stored.split("-")[0])
+    ]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_missing_left_over_or_bent_is_named(name: str) -> None:
+    rows = single(name)
+    rows["model.diffusion_model.out.2.weightx"] = rows.pop("model.diffusion_model.out.2.weight")
+    rows["first_stage_model.quant_conv.bias"] = (9,)
+    rows["junk"] = (1,)
+    rows["model_ema.decay"] = ()
+    found = detect(header(rows))
+    unet, vae = found.component("unet"), found.component("vae")
+    assert unet and unet.missing == ("conv_out.weight",) and unet.extra == ("conv_out.weightx",)
+    assert vae and vae.bent == ("quant_conv.bias",)
+    assert found.left == ("junk",) and found.unread == ("model_ema.decay",)
+
+
+def test_sd2_leaves_the_layer_that_is_never_asked() -> None:
+    rows = single("sd2")
+    before = "cond_stage_model.model.transformer.resblocks."
+    rows |= {n.replace(".22.", ".23."): s for n, s in rows.items() if n.startswith(before + "22.")}
+    rows["cond_stage_model.model.text_projection"] = (1024, 1024)
+    rows["cond_stage_model.model.logit_scale"] = ()
+    found = detect(header(rows))
+    assert sound(found) and len(found.unread) == 14
+
+
+def test_nothing_known_is_no_error() -> None:
+    found = detect(header({"a": (1,)}))
+    assert (found.family, found.components, found.adapter) == ("", (), None)
+    assert detect(Header({})).family == ""
+
+
+LORAS: dict[str, tuple[dict[str, Shape], tuple[str, str, str, tuple[str, ...]]]] = {
+    "kohya": (
+        {
+            "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": (8, 768),
+            "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.alpha": (),
+            "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (4, 768),
+        },
+        ("lora", "kohya", "sd1", ("unet", "text_encoder")),
+    ),
+    "kohya xl": (
+        {
+            "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": (8, 2048),
+            "lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (8, 768),
+            "lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (8, 1280),
+        },
+        ("lora", "kohya", "sdxl", ("unet", "text_encoder", "text_encoder_2")),
+    ),
+    "diffusers": (
+        {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight": (8, 1024)},
+        ("lora", "diffusers", "sd2", ("unet",)),
+    ),
+    "old diffusers": (
+        {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight": (8, 768)},
+        ("lora", "diffusers", "sd1", ("unet",)),
+    ),
+    "peft": (
+        {"base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight": (8, 768)},
+        ("lora", "peft", "sd1", ("unet",)),
+    ),
+    "dora": (
+        {
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": (8, 768),
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.dora_scale": (1, 768),
+        },
+        ("dora", "kohya", "sd1", ("unet",)),
+    ),
+    "loha": (
+        {"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.hada_w1_b": (8, 768)},
+        ("loha", "kohya", "sd1", ("unet",)),
+    ),
+    "another family": (
+        {"transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight": (16, 3072)},
+        ("lora", "diffusers", "", ("transformer",)),
+    ),
+    "embedding": ({"emb_params": (4, 768)}, ("textual inversion", "", "sd1", ("text_encoder",))),
+    "embedding xl": (
+        {"clip_l": (4, 768), "clip_g": (4, 1280)},
+        ("textual inversion", "", "sdxl", ("text_encoder",)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LORAS)
+def test_an_adapter_says_what_it_is_for(name: str) -> None:
+    shapes, (kind, dialect, variant, changes) = LORAS[name]
+    found = detect(header(shapes, ss_base_model_version="x"))
+    assert found.layout == "adapter" and found.adapter
+    assert (found.adapter.kind, found.adapter.dialect, found.variant) == (kind, dialect, variant)
+    assert found.adapter.changes == changes
+    assert found.metadata == {"ss_base_model_version": "x"}
+
+
+def test_the_rank_of_a_lora_is_read() -> None:
+    made = adapter(LORAS["kohya"][0])
+    assert made and made.rank == (4, 8)
+
+
+def test_inspect_of_a_full_size_file_loads_no_torch_and_is_quick(tmp_path: Path) -> None:
+    """The bar is 0.4 s on an idle machine. No test has one, so the processor's time is counted, not the wall's."""
+    path = written(tmp_path / "xl.safetensors", single("sdxl"))
+    code = f"from safelight.cli.main import main; import sys; main(['inspect', {str(path)!r}]); print(*sys.modules)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert not loaded & {"torch", "numpy", "safetensors", "tokenizers", "PIL", "rich", "huggingface_hub"}
+    assert "Stable Diffusion XL, text: a single file" in run.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.4
