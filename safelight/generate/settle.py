@@ -14,6 +14,7 @@ from safelight.core.guidance import Guidance
 from safelight.core.kinds import Variation
 from safelight.core.path import Level
 from safelight.core.run import Denoised
+from safelight.core.samplers.plusplus import gain
 from safelight.core.samplers.row import Bound, Sampler
 from safelight.core.samplers.table import SAMPLERS
 from safelight.errors import RequestError, UnknownNameError
@@ -26,8 +27,6 @@ from safelight.weights.notes import notes
 
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 """For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""
-EACH_STEP = 12.5
-"""What divides a model's guidance where CFG++ adds it anew at every step: its 0 to 1 is to 1 to 12.5 (2406.08070)."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,9 @@ def settle(model: Model, request: Request, weak: Model | None = None) -> Settled
         levels = schedule.start(levels, strength)
     guidance = request.guidance
     if guidance is None:
-        guidance = float(own.get("guidance", GUIDANCE)) / (EACH_STEP if sampler.uncond else 1.0)
+        guidance = float(own.get("guidance", GUIDANCE))
+        if sampler.uncond:  # CFG++ guides anew at every step: as much in the mean, in digits that a person would give
+            guidance = round(guidance / gain(levels), 3)
     size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
     model.latent.shape(*size)
     if request.skip > model.skips:

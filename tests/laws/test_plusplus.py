@@ -15,6 +15,7 @@ from safelight.core.noise import Fresh, start_noise
 from safelight.core.path import CLEAN, EDM, Level, vp_scaled_linear
 from safelight.core.run import Denoised, Noise, Run
 from safelight.core.sample import Job, sample
+from safelight.core.samplers.plusplus import gain
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import SCHEDULES
 from safelight.core.steps import ratio
@@ -128,6 +129,12 @@ def test_it_ends_at_the_guided_prediction(name: str) -> None:
     except StopIteration as end:
         out = end.value
     assert torch.equal(out, last)
+
+
+def test_its_scale_is_the_papers_at_the_papers_fifty_steps() -> None:
+    for grid in ("leading", "trailing"):
+        assert gain(SCHEDULES[grid](PATH, 50)) == pytest.approx(12.5, rel=0.05)
+    assert gain([PATH.level(999), CLEAN]) == 1.0
 
 
 def test_more_steps_are_more_guidance() -> None:
