@@ -15,6 +15,7 @@ from safelight.core.path import vp_scaled_linear
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import SCHEDULES
 from safelight.errors import ImageError, RequestError, SafelightError
+from safelight.generate import image as task
 from safelight.generate.pipe import Drawn
 from safelight.generate.recipe import Recipe
 from safelight.generate.reproduce import differing, redraw
@@ -82,6 +83,14 @@ def test_variations_of_one_picture_keep_its_seed_and_count_their_own() -> None:
     together = pipe().draw(Request(PROMPT, seed=3, variation=(8, 0.2), sampler="ddpm", steps=3, noise="path"), 3)
     for i, one in enumerate(together):
         assert same(one, drawn(variation=(8 + i, 0.2), sampler="ddpm", noise="path"))
+
+
+def test_variations_read_their_prompt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    ours = task.read
+    monkeypatch.setattr(task, "read", lambda *asked: read.append(asked) or ours(*asked))
+    pipe().draw(Request(PROMPT, seed=3, variation=(8, 0.2), steps=1), 3)
+    assert len(read) == 1
 
 
 def test_strangers_of_other_kinds_change_nothing() -> None:
