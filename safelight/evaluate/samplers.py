@@ -29,8 +29,6 @@ BUDGETS = (5, 10, 20, 40)
 FINE, FINE_STEPS = "dpmpp_2m", 1000
 """What stands for the solution of the ODE: a sampler of order 2, with a thousand steps."""
 ERROR = Axis("evaluations", True), Axis("share of its size", True)
-PLUS = 0.6
-"""The guidance of CFG++ rows, which have a scale of their own from 0 to 1."""
 
 
 class Point(NamedTuple):
@@ -55,8 +53,8 @@ def solves(row: Sampler) -> bool:
 
 
 def request(row: Sampler, steps: int, prompt: str = "", seed: int = 0, rows: int = 0) -> Request:
-    """A picture by this sampler with its own options."""
-    return Request(prompt, sampler=row.name, steps=steps, seed=seed, rows=rows, guidance=PLUS if row.uncond else None)
+    """A picture by this sampler with its own options, and by the model's own guidance."""
+    return Request(prompt, sampler=row.name, steps=steps, seed=seed, rows=rows)
 
 
 def affordable(pipe: Pipe, row: Sampler, budget: int) -> int | None:
