@@ -108,7 +108,7 @@ def _table(rows: Sequence[Sampler]) -> list[str]:
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     told = ["  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip() for line in lines]
     told.append("")
-    told.append("n: steps that end clean.  *: needs the unguided answer, and has a guidance scale of its own, 0 to 1.")
+    told.append("n: steps that end clean.  *: needs the unguided answer, and has a guidance scale of its own, about 1.")
     told.append("!: reproduces a known error of other programs; 'safelight samplers NAME' says which row is right.")
     return told
 
@@ -121,7 +121,7 @@ def _whole(row: Sampler) -> list[str]:
     told += [f"  evaluations: {facts['evaluations']} in n steps that end clean"]
     told += [f"  noise: {facts['noise'] or 'none'}", f"  paper: {row.paper}"]
     if row.uncond:
-        told.append("  needs the unguided answer; its guidance runs from 0 to 1")
+        told.append("  needs the unguided answer, and has a guidance scale of its own, about 1")
     if row.instead:
         told.append(f"  reproduces a known error of other programs; the correct mathematics is {row.instead!r}")
     told += [f"  option {name}: {value}" for name, value in row.options.items()]
