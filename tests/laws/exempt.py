@@ -36,7 +36,10 @@ EXEMPT: dict[tuple[str, str], str] = {
     },
     ("spread", "tcd"): _LEAPS,
     **{(law, "restart_heun"): _AGAIN for law in ("constant", "order", "local order")},
-    **{("chart", row): _LABELS for row in ("consistency", "lcm_boundary", "tcd", "sa_solver", "sa_solver_p2c2", "sa_solver_pece")},
+    **{
+        ("chart", row): _LABELS
+        for row in ("consistency", "lcm_boundary", "tcd", "sa_solver", "sa_solver_p2c2", "sa_solver_pece")
+    },
     ("path", "sa_solver_p2c2"): "its window of noise is cut at whole steps, which outweighs the rest below 80 of them",
     ("end", "lcm_boundary"): "its end mixes the last prediction with the last state, as diffusers does",
 }

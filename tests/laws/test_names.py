@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import torch
 
 from safelight.core import schedule
 from safelight.core.path import vp_scaled_linear
 from safelight.core.samplers.table import SAMPLERS, find, split
-from safelight.errors import UnknownNameError
+from safelight.errors import RequestError, UnknownNameError
 
 
 def test_every_alias_finds_its_own_row_in_any_spelling() -> None:
@@ -78,7 +79,8 @@ def test_schedules_are_found_in_other_spellings() -> None:
 def test_a_row_names_every_option_of_its_function() -> None:
     for row in SAMPLERS.values():
         taken = inspect.signature(row.function).parameters.values()
-        settled = {"path", *getattr(row.function, "keywords", ())}  # by a partial: what makes the row, not an option of it
+        # What a partial settles makes the row; it is no option of it.
+        settled = {"path", *getattr(row.function, "keywords", ())}
         own = {p.name for p in taken if p.kind is p.KEYWORD_ONLY and p.name not in settled}
         assert own == set(row.options), row.name
 
@@ -86,3 +88,38 @@ def test_a_row_names_every_option_of_its_function() -> None:
 def test_an_option_that_a_sampler_lacks_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="option of heun"):
         SAMPLERS["heun"].bind(vp_scaled_linear(), {"eta": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adams3", {"rule": "trapezoid"}),
+        ("lms", {"over": "time"}),
+        ("lms", {"rule": "bh1"}),
+        ("lms", {"final": "never"}),
+        ("sa_solver", {"mode": "pepe"}),
+        ("sa_solver", {"window": "middle"}),
+        ("sa_solver_p2c2", {"window": "middle"}),
+        ("unipc", {"rule": "bh3"}),
+        ("ipndm_v", {"over": "steps"}),
+        ("deis", {"over": "log"}),
+    ],
+)
+def test_words_that_an_option_does_not_know_are_refused_before_the_first_evaluation(
+    name: str, options: dict[str, str]
+) -> None:
+    path = vp_scaled_linear()
+    with pytest.raises(RequestError, match=next(iter(options))):
+        next(SAMPLERS[name].bind(path, options)(torch.zeros(1), schedule.karras(path, 3), lambda s, t: torch.zeros(1)))
+
+
+def test_orders_are_whole_numbers_from_1_to_4() -> None:
+    for order in (0, 2.5, 5):
+        with pytest.raises(RequestError, match="order"):
+            SAMPLERS["adams3"].bind(vp_scaled_linear(), {"order": order})
+    assert SAMPLERS["adams3"].bind(vp_scaled_linear(), {"order": 2.0}).options["order"] == 2
+
+
+def test_a_window_for_noise_does_nothing_without_noise() -> None:
+    assert SAMPLERS["sa_solver"].idle({"window": "whole"}) is None
+    assert "window" in str(SAMPLERS["sa_solver"].idle({"window": "whole", "eta": 0.0}))

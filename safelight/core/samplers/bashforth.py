@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from safelight.core.samplers.adams import half_curvature, midpoint, rule_named
 from safelight.core.samplers.row import Names, Option, Sampler
 from safelight.core.steps import Rule, average, move, through, weights
-from safelight.errors import UnknownNameError
+from safelight.errors import RequestError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,13 +131,15 @@ def bashforth(
         final: how a step to the clean end is taken: "slope" as any other, "prediction" to the last prediction itself.
 
     Raises:
-        UnknownNameError: no such variable, rule or final step.
+        UnknownNameError: no such variable, rule or final step. RequestError: a rule that is not for that variable.
     """
     weigh = rule_named(rule, RULES)
     if over not in OVER:
         raise UnknownNameError("over", over, OVER)
     if final not in FINALS:
         raise UnknownNameError("final", final, FINALS)
+    if weigh in (published, vp_time) and over != "clock":
+        raise RequestError(f"rule {rule!r} weighs slopes by the clock; it does not go with over {over!r}")
     place, k, clock = OVER[over]
     past: list[tuple[float, Tensor]] = []
     for i, (s, t) in enumerate(pairwise(levels)):
