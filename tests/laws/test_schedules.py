@@ -127,6 +127,8 @@ def test_betas_two_meanings_are_what_scipy_says() -> None:
         shares = [float(betaincinv(0.6, 0.6, 1 - i / (n - 1) if n > 1 else 1.0)) for i in range(n)]
         wanted = [low + share * (high - low) for share in shares]
         assert all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(sigmas("beta_sigma", n), wanted))
+    uneven = [round(float(betaincinv(1.2, 0.5, 1 - i / 9)) * 999) for i in range(9)]
+    assert labels("beta", 9, a=1.2, b=0.5) == uneven
     for got, told in (("beta", [14.6, 7.37, 2.62, 1.03, 0.396]), ("beta_sigma", [14.6, 12.1, 7.32, 2.59, 0.029])):
         assert all(math.isclose(a, b, rel_tol=6e-3) for a, b in zip(sigmas(got, 5), told))
 
@@ -261,7 +263,7 @@ def test_every_option_changes_the_levels() -> None:
                 changed, plain = plan(Flow(), 8, {option: 0.3}) if name not in TABLES else [], plan
                 assert not changed or changed != plain(Flow(), 8), (name, option)
                 continue
-            if option == "last" and before[-2] == path.ends[1]:
+            if option == "last" and math.isclose(before[-2].lam, path.ends[1].lam):
                 value_, before_ = "trained", plan(path, 8, {**needed, "spare": 1.0})
                 assert plan(path, 8, {**needed, "spare": 1.0, option: value_}) != before_, (name, option)
                 continue
