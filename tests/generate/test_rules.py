@@ -33,13 +33,13 @@ def requests(rows: int = 0) -> list[Request]:
     rules = [(Rule(name),) for name in RULES]
     rules += [(Rule("pag"), Rule("seg", {"blur": 1.0}), Rule("slg", {"scale": 1}), Rule("apg"), Rule("sag"))]
     rules += [(Rule("pag", {"layers": "down_blocks.0+mid"}), Rule("autoguidance"), Rule("threshold", {"limit": 9}))]
-    every = [Request(PROMPT, steps=3, seed=place, rules=each, rows=rows) for place, each in enumerate(rules)]
+    every = [Request(PROMPT, steps=2, seed=place, rules=each, rows=rows) for place, each in enumerate(rules)]
     every += [
-        Request(PROMPT, steps=3, seed=30, guidance=1.0, rules=(Rule("sag"),), rows=rows),
-        Request(PROMPT, steps=3, seed=31, guidance=(7, 1, 3), rows=rows),
-        Request(PROMPT, steps=3, seed=32, interval=(0.1, 5), rows=rows),
-        Request(PROMPT, steps=3, seed=33, size=(32, 48), rules=(Rule("seg", {"blur": 0.7}), Rule("sag")), rows=rows),
-        Request(PROMPT, steps=3, seed=34, rows=rows),
+        Request(PROMPT, steps=2, seed=30, guidance=1.0, rules=(Rule("sag"),), rows=rows),
+        Request(PROMPT, steps=2, seed=31, guidance=(7, 3), rows=rows),
+        Request(PROMPT, steps=2, seed=32, interval=(0.1, 5), rows=rows),
+        Request(PROMPT, steps=2, seed=33, size=(32, 48), rules=(Rule("seg", {"blur": 0.7}), Rule("sag")), rows=rows),
+        Request(PROMPT, steps=2, seed=34, rows=rows),
     ]
     return every
 
