@@ -42,25 +42,17 @@ _ROWS = tuple(sorted((row for family in _FAMILIES for row in family.ROWS), key=l
 SCHEDULES: dict[str, Schedule] = {row.name: row for row in _ROWS}
 
 
-def plain(name: str) -> str:
+def _plain(name: str) -> str:
     """Letters, digits and the equals sign of flags only, so that spaces, case and underscores do not matter."""
     return "".join(c for c in name.lower() if c.isalnum() or c == "=").removesuffix("=true")
 
 
-_NAMES: dict[str, str] = {plain(alias): row.name for row in _ROWS for alias in (row.name, *row.names.all)}
-
-
-ALIASES: dict[str, str] = {
-    alias.lower().replace(" ", "_"): row.name
-    for row in _ROWS
-    for alias in row.names.all
-    if alias.lower().replace(" ", "_") != row.name
-}
+_NAMES: dict[str, str] = {_plain(alias): row.name for row in _ROWS for alias in (row.name, *row.names.all)}
 
 
 def known(name: str) -> str | None:
     """The row of SCHEDULES that a name of any program stands for, or None."""
-    return _NAMES.get(plain(name))
+    return _NAMES.get(_plain(name))
 
 
 def find(name: str) -> str:

@@ -71,9 +71,12 @@ def test_schedules_are_found_in_other_spellings() -> None:
     assert schedule.find("SGM Uniform") == "sgm_uniform"
     assert schedule.find("normal") == "linspace"
     assert schedule.find("Karras") == "karras"
-    for alias, name in schedule.ALIASES.items():
-        assert alias not in schedule.SCHEDULES
-        assert name in schedule.SCHEDULES
+    owners: dict[str, str] = {}
+    for row in schedule.SCHEDULES.values():
+        for alias in (row.name, *row.names.all):
+            assert owners.setdefault(alias, row.name) == row.name, "no name means two grids"
+            for spelling in (alias, alias.upper(), alias.replace("_", " "), f" {alias} "):
+                assert schedule.find(spelling) == row.name, spelling
 
 
 def test_a_row_names_every_option_of_its_function() -> None:

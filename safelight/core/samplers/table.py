@@ -72,8 +72,7 @@ def split(name: str) -> tuple[Sampler, str | None]:
         return find(name), None
     words = name.replace("_", " ").split()
     for cut in range(1, len(words)):
-        head, tail = " ".join(words[:cut]), "_".join(words[cut:]).lower()
-        tail = schedule.ALIASES.get(tail, tail)
-        if tail in schedule.SCHEDULES and _plain(head) in _NAMES:
+        head, tail = " ".join(words[:cut]), schedule.known(" ".join(words[cut:]))
+        if tail and _plain(head) in _NAMES:
             return find(head), tail
     return find(name), None
