@@ -228,3 +228,23 @@ def test_a_slope_that_is_a_polynomial_in_its_variable_is_solved_exactly(degree: 
         if order:
             error = (put(run, exact, degree + 1, denoise) - exact[-1]).abs().max()
             assert error < 1e-12 if order > degree else error > 1e-4
+
+
+def test_the_window_of_sa_solver_looks_at_the_start_or_at_the_end_of_a_step() -> None:
+    path = vp_scaled_linear()
+    levels = [path.level(t) for t in (999, 900, 790, 500, 210, 100, 10)]
+    wanted = {
+        "whole": [999, 900, 790, 500, 210, 100],
+        "starts": [790, 500, 210],  # rows 200 to 800 of 1000
+        "ends": [900, 790, 500],
+    }
+    for window, rows in wanted.items():
+        asked: list[float] = []
+
+        def listen(s: Level, t: Level, asked: list[float] = asked) -> Tensor:
+            asked.append(s.t)
+            return noise(s, t)
+
+        solver = SAMPLERS["sa_solver"].bind(path, {"window": window})
+        answer(solver(torch.zeros(9, dtype=torch.float64), levels, listen), Mixture().denoise)
+        assert asked == rows, window
