@@ -89,5 +89,6 @@ def _ask(model: Model, x: Tensor, levels: Sequence[Level], asked: Sequence[Asked
     alpha = torch.tensor([level.alpha for level in levels], dtype=x.dtype, device=x.device).reshape(column)
     mine = torch.tensor([bool(each.watch) for each in asked], device=x.device).reshape(column)
     worse = torch.where(mine, perturb.degraded(x, x0, alpha, watch.seen), x)
-    # What is said of the worse x is compared with what was said of x, so it is read as if it had been said of x.
-    return denoised_rows(model.prediction, x, torch.where(mine, said(worse, ports), first), levels)
+    # What is said of the worse x is compared with what was said of x, so it is read as if it had been said of x. Rows
+    # that are not watched are asked the same again, and answer the same.
+    return denoised_rows(model.prediction, x, said(worse, ports), levels)
