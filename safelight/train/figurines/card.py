@@ -34,7 +34,7 @@ def card(run: Path, plan: Plan) -> dict[str, Any]:
         if not torch.cuda.is_available()
         else torch.cuda.get_device_name(),
         "limits": "knows only the words of its captions ('safelight generate' names the others); one person, from the "
-        "front, on one plain background; small features fail first: marks, noses, mouths, then eyes",
+        "front, on one plain background; the shape of the hair fails first",
     }
 
 
