@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
         WeightsError,
     )
     from safelight.generate.guiding import Rule
+    from safelight.generate.hires import Hires
     from safelight.generate.pipe import Drawn, Pipe, load
     from safelight.generate.recipe import Recipe
     from safelight.generate.request import Request
@@ -39,6 +40,7 @@ __all__ = [
     "Drawn",
     "ExistsError",
     "FileError",
+    "Hires",
     "ImageError",
     "Pipe",
     "PredictionError",
@@ -62,6 +64,7 @@ _HOME = {
     "Drawn": "safelight.generate.pipe",
     "ExistsError": "safelight.errors",
     "FileError": "safelight.errors",
+    "Hires": "safelight.generate.hires",
     "ImageError": "safelight.errors",
     "Pipe": "safelight.generate.pipe",
     "PredictionError": "safelight.errors",

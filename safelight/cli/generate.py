@@ -19,6 +19,7 @@ from safelight.errors import FileError, RequestError
 from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
+    from safelight.generate.hires import Hires
     from safelight.generate.pipe import Drawn, Pipe, Shown
     from safelight.generate.request import Request
     from safelight.generate.settle import Settled
@@ -58,6 +59,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     over("--image", metavar="FILE", help="start from this picture")
     over("--strength", type=float, metavar="X", help="how much of it is forgotten, 0 to 1; so many of the steps run")
     over("--mask", metavar="FILE", help="of the image's size; white is repainted, black is kept")
+    over("--hires", type=float, metavar="SCALE", help="then draw it again, larger: above 1 to 8")
+    over("--hires-strength", type=float, metavar="X", help="how much of the first pass is forgotten, 0.7 by default")
+    over("--hires-steps", type=int, metavar="N", help="of the whole second schedule; by default as many as the first")
+    over("--hires-upscaler", metavar="NAME", help="lanczos (the picture); nearest-exact, bilinear, bicubic (latents)")
     out = parser.add_argument_group("where it goes").add_argument
     out("-o", "--output", metavar="OUT", help="PNG file (numbered for several), folder, or - for standard output")
     out("--force", action="store_true", help="replace files that exist")
@@ -140,7 +145,7 @@ class Desk:
         told = {
             "file": name,
             "seed": drawn.recipe.seed,
-            "steps_run": len(self.settled[index].levels) - 1,
+            "steps_run": sum(len(each.levels) - 1 for each in self.settled[index].passes),
             "evaluations": evaluations,
             "cut": drawn.cut,
             "seconds": {"load": self.seconds["load"], **drawn.seconds},
@@ -165,7 +170,7 @@ def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:
     begun = f"first {first.laid['first']:g}" if strength is None else f"strength {strength:g}"
     words = [
         pipe.name,
-        f"{first.size[0]}x{first.size[1]}",
+        " to ".join(f"{each.size[0]}x{each.size[1]}" for each in first.passes),
         f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}",
         f"{run} steps" if run == steps else f"{run} of {steps} steps ({begun})",
         f"{first.sampler.sampler.name} ({count})",
@@ -232,6 +237,7 @@ def asked(args: argparse.Namespace) -> list[Request]:
         image=None if args.image is None else open_picture(args.image),
         strength=args.strength,
         mask=None if args.mask is None else open_picture(args.mask),
+        hires=_hires(args),
         skip=args.clip_skip - 1,
         rows=args.width or 0,
     )
@@ -253,6 +259,18 @@ def _prompts(prompt: str | None, file: str | None) -> list[str]:
     if not any(lines):
         raise FileError(f"{file}: holds no prompts; write one a line")
     return [line for line in lines if line]
+
+
+def _hires(args: argparse.Namespace) -> Hires | None:
+    from safelight.generate.hires import Hires
+
+    told = {"strength": args.hires_strength, "steps": args.hires_steps, "upscaler": args.hires_upscaler}
+    given = {name: value for name, value in told.items() if value is not None}
+    if args.hires is None:
+        if given:
+            raise RequestError(f"--hires-{next(iter(given))} needs --hires, such as --hires 2")
+        return None
+    return Hires(args.hires, **given)
 
 
 def _seed(text: str) -> int:

@@ -20,7 +20,8 @@ from safelight.core.sources import source
 from safelight.families.family import Model, Prompt
 from safelight.generate.answer import evaluator as evaluator
 from safelight.generate.compose import numbers, questions
-from safelight.generate.picture import to_mask, to_tensor
+from safelight.generate.hires import PICTURE
+from safelight.generate.picture import to_mask, to_picture, to_tensor
 from safelight.generate.settle import Settled
 
 
@@ -60,7 +61,7 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     if weak is not None and "weak" in names:
         conds["weak"] = weak.encode(prompt).cond
     scene = Scene(conds, cut)
-    if request.image is not None:
+    if request.image is not None and not settled.begin:
         scene = _over(model, settled, scene)
     told = dict(scene.conds)
     return replace(scene, conds={**told, **questions(model, request, told, told.get("weak"))})
@@ -81,6 +82,15 @@ def _over(model: Model, settled: Settled, scene: Scene) -> Scene:
     hidden = encode(model, picture * (mask < 0.5))
     conds = {name: model.conceal(cond, small, hidden) for name, cond in scene.conds.items()}
     return replace(scene, conds=conds, known=known)
+
+
+@torch.no_grad()
+def carried(model: Model, settled: Settled, scene: Scene, left: Tensor) -> Scene:
+    """The scene of a later pass over what the one before it ``left``, latents [1, Z, h, w] as the network sees them."""
+    if settled.begin == PICTURE:
+        return replace(scene, known=encode(model, to_tensor(to_picture(decode(model, left)), settled.size)))
+    _, height, width = model.latent.shape(*settled.size)
+    return replace(scene, known=F.interpolate(left, size=(height, width), mode=settled.begin))
 
 
 @torch.no_grad()

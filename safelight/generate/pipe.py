@@ -154,40 +154,51 @@ class Pipe:
             first = end
 
     def _group(self, settled: Sequence[Settled], scenes: Scenes) -> Iterator[Shown]:
-        """Draw these at the same time."""
+        """Draw these at the same time, pass after pass."""
+        turns = [Turn(place, each, each) for place, each in enumerate(settled)]
+        while turns:
+            yield from self._pass(turns, scenes)
+            turns = [turn for turn in turns if turn.go_on()]
+
+    def _pass(self, turns: Sequence[Turn], scenes: Scenes) -> Iterator[Shown]:
+        """Draw one pass of each."""
         adopt(self.place)
-        seconds = [{"encode": 0.0, "denoise": 0.0, "decode": 0.0} for _ in settled]
         shared = []
-        for each, spent in zip(settled, seconds):
+        for turn in turns:
             begun = time.perf_counter()
-            shared.append(scenes.read(each))
-            spent["encode"] = time.perf_counter() - begun
-        jobs = [task.job(self.model, each, scene) for each, scene in zip(settled, shared)]
+            scene = scenes.read(turn.now)
+            shared.append(scene if turn.left is None else task.carried(self.model, turn.now, scene, turn.left))
+            turn.seconds["encode"] += time.perf_counter() - begun
+        jobs = [task.job(self.model, turn.now, scene) for turn, scene in zip(turns, shared)]
         steps = sample_many(task.evaluator(self.model, None if self.weak is None else self.weak.model), jobs)
-        live = set(range(len(jobs)))
+        live = dict(enumerate(turns))
         while live:
             adopt(self.place)  # at every resumption: another pipe of this thread may have drawn in between
             begun = time.perf_counter()
             place, step = next(steps)
             if step.last:
                 wait(self.place.device)
-            for one in live:  # a call is the work of all who share it
-                seconds[one]["denoise"] += (time.perf_counter() - begun) / len(live)
-            shown = Shown(place, step.index, step.total, step.level, step.denoised, self)
+            for one in live.values():  # a call is the work of all who share it
+                one.seconds["denoise"] += (time.perf_counter() - begun) / len(live)
+            turn = live[place]
+            turn.shown += 1
+            shown = Shown(turn.place, turn.shown, turn.first.evaluations, step.level, step.denoised, self)
             if step.last:
-                live.remove(place)
-                drawn = self._drawn(settled[place], shared[place], step.x, seconds[place])
+                turn = live.pop(place)
+                turn.left = step.x
+                drawn = None if turn.now.then else self._drawn(turn, shared[place])
                 shown = replace(shown, latents=step.x, drawn=drawn)
             yield shown
 
-    def _drawn(self, settled: Settled, scene: task.Scene, x: Tensor, seconds: dict[str, float]) -> Drawn:
-        begun = time.perf_counter()
+    def _drawn(self, turn: Turn, scene: task.Scene) -> Drawn:
+        begun, x, seconds = time.perf_counter(), turn.left, turn.seconds
+        assert x is not None
         colours = task.decode(self.model, x)
         if not x.isfinite().all() or not colours.isfinite().all():
             raise PredictionError("the picture became infinite or not a number; try --dtype float32 or less guidance")
-        picture = to_picture(task.finish(settled, colours))
+        picture = to_picture(task.finish(turn.now, colours))
         seconds["decode"] = time.perf_counter() - begun
-        return Drawn(picture, self.recipe(settled), x, scene.cut, seconds)
+        return Drawn(picture, self.recipe(turn.first), x, scene.cut, seconds)
 
     def recipe(self, settled: Settled) -> Recipe:
         """All that a picture will be drawn from."""
@@ -221,6 +232,7 @@ class Pipe:
             strength=request.strength,
             image=source(request.image),
             mask=source(request.mask),
+            hires=enlarged(settled),
             camera=notes(self.folder).get("camera"),
         )
 
@@ -233,6 +245,30 @@ class Pipe:
     def hashes(self) -> dict[str, str]:
         """File below the model's folder -> SHA-256, of every file that was read; a vocabulary lying elsewhere too."""
         return {below(self.folder, file): sha256(file) for file in self.model.files}
+
+
+@dataclass
+class Turn:
+    """One picture on its way through its passes.
+
+    Attributes:
+        place: among the pictures that are drawn at the same time. first: its first pass. now: the one that is due.
+        left: latents that the pass before left. shown: evaluations so far. seconds: as in `Drawn`.
+    """
+
+    place: int
+    first: Settled
+    now: Settled
+    left: Tensor | None = None
+    shown: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"encode": 0.0, "denoise": 0.0, "decode": 0.0})
+
+    def go_on(self) -> bool:
+        """Turn to the next pass, if there is one."""
+        if self.now.then is None:
+            return False
+        self.now = self.now.then
+        return True
 
 
 class Scenes:
@@ -252,6 +288,16 @@ class Scenes:
 
 def _request(request: Request | str) -> Request:
     return Request(request) if isinstance(request, str) else request
+
+
+def enlarged(settled: Settled) -> dict[str, Any] | None:
+    """What a recipe says of the second pass of hires."""
+    hires = settled.request.hires
+    if hires is None or settled.then is None:
+        return None
+    second = settled.then
+    told = {"steps": second.request.steps, "run": len(second.levels) - 1, "size": list(second.size)}
+    return {"scale": hires.scale, "strength": hires.strength, "upscaler": hires.upscaler, **told}
 
 
 def source(picture: Image | None) -> dict[str, str] | None:

@@ -21,6 +21,7 @@ from safelight.core.names import Pair, write
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import SCHEDULES
 from safelight.errors import ImageError, RequestError
+from safelight.generate.hires import UPSCALERS
 
 NUMERICS = 1
 """Version of the numbers: pictures of equal recipes are equal in bits only where this is equal."""
@@ -46,6 +47,7 @@ class Recipe:
         weak: the weaker model of autoguidance, as ``model``; None without.
         rows: rows of every network call.
         threads: of one operation on a CPU; other numbers may change the last bits.
+        hires: the second pass: scale, strength, upscaler, steps, how many of them ran, and size; None without.
         image, mask: SHA-256 of the pixels that came in, and their file names; None without.
         camera: the canonical camera of the model's pictures, where it has one.
     """
@@ -78,6 +80,7 @@ class Recipe:
     variation: tuple[int, float] | None = None
     image: Mapping[str, str] | None = None
     mask: Mapping[str, str] | None = None
+    hires: Mapping[str, Any] | None = None
     camera: Mapping[str, float] | None = None
     numerics: int = NUMERICS
     safelight: str = __version__
@@ -123,6 +126,8 @@ class Recipe:
     def parameters(self) -> str:
         """The text that A1111 writes and other programs read: prompt, negative prompt, settings."""
         hashes = [value for name, value in self.model.get("files", {}).items() if name.startswith("unet/")]
+        hires = self.hires or {}
+        strength = self.strength if self.strength is not None else hires.get("strength")
         row, noise = SAMPLERS.get(self.sampler), KINDS_OF_NOISE.get(self.noise)
         settings: dict[str, Any] = {
             "Steps": self.steps,
@@ -135,9 +140,12 @@ class Recipe:
             "Size": f"{self.size[0]}x{self.size[1]}",
             "Model hash": next((h[:10] for h in hashes if len(h) == 64), None),
             "Model": self.model.get("name"),
-            "Denoising strength": None if self.strength is None else f"{self.strength:g}",
+            "Denoising strength": None if strength is None else f"{strength:g}",
             "Clip skip": self.skip + 1 if self.skip else None,
             "ENSD": self.ensd or None,
+            "Hires upscale": f"{hires['scale']:g}" if hires else None,
+            "Hires steps": hires.get("run"),  # there, as many as this run
+            "Hires upscaler": UPSCALERS[hires["upscaler"]] if hires else None,
             "RNG": "NV" if noise and noise.start == "cuda" else "CPU",
             "Version": f"safelight {self.safelight}",
         }
@@ -167,6 +175,14 @@ def _rule(value: Any) -> bool:
     return both and _text(value["name"]) and _table(lambda each: _number(each) or _text(each))(value["options"])
 
 
+def _hires(value: Any) -> bool:
+    numbers = isinstance(value, Mapping) and all(_number(value.get(name)) for name in ("scale", "strength"))
+    whole = numbers and all(_whole(value.get(name)) for name in ("steps", "run"))
+    size = value.get("size") if whole else None
+    pair = isinstance(size, list) and len(size) == 2 and all(map(_whole, size))
+    return pair and len(value) == 6 and value.get("upscaler") in UPSCALERS
+
+
 def _level(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(map(_number, value))
 
@@ -188,6 +204,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "options": _table(lambda value: _number(value) or _text(value) or isinstance(value, float)),
     "levels": lambda value: isinstance(value, list) and len(value) > 0 and all(map(_level, value)),
     **dict.fromkeys(("image", "mask"), lambda value: value is None or _table(_text)(value)),
+    "hires": lambda value: value is None or _hires(value),
     "camera": lambda value: value is None or _table(_number)(value),
 }
 """What the fields of a recipe from a file may hold: a file may have been written by anyone."""

@@ -12,6 +12,7 @@ from PIL.Image import Image
 
 from safelight.errors import ImageError, RequestError, UnknownNameError
 from safelight.generate.guiding import Rule
+from safelight.generate.hires import Hires
 from safelight.generate.models import shipped
 from safelight.generate.pipe import Drawn, Pipe, load, source
 from safelight.generate.recipe import Recipe
@@ -117,9 +118,20 @@ def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = 
         image=_recorded("image", recipe.image, image),
         strength=recipe.strength,
         mask=_recorded("mask", recipe.mask, mask),
+        hires=_hires(recipe),
         skip=recipe.skip,
         rows=recipe.rows,
     )
+
+
+def _hires(recipe: Recipe) -> Hires | None:
+    told = recipe.hires
+    if told is None:
+        return None
+    try:
+        return Hires(told["scale"], told["strength"], told["steps"], told["upscaler"])
+    except RequestError as error:
+        raise ImageError(f"the recipe is damaged ({error})") from None
 
 
 def _rules(recipe: Recipe) -> tuple[Rule, ...]:

@@ -11,6 +11,7 @@ from PIL.Image import Image
 from safelight.core.path import Level
 from safelight.errors import PromptError, RequestError
 from safelight.generate.guiding import Rule, checked
+from safelight.generate.hires import Hires
 
 MAX_STEPS = 1000
 MAX_EDGE = 8192
@@ -44,6 +45,7 @@ class Request:
         image: a picture to start from, of any size; it is fitted to ``size``.
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
         mask: with ``image`` and of its size, white where it is repainted, black where it is kept.
+        hires: a second pass at a larger size over what this one draws; the picture has the larger size.
         skip: layers of the text encoder left out at its end, 0 for none.
         rows: rows of every network call, 0 for as many as the guidance needs; more buys throughput for batches.
             Pictures of equal ``rows`` are equal to the last bit.
@@ -72,6 +74,7 @@ class Request:
     image: Image | None = None
     strength: float | None = None
     mask: Image | None = None
+    hires: Hires | None = None
     skip: int = 0
     rows: int = 0
 
@@ -91,6 +94,10 @@ class Request:
             raise RequestError(f"the strength must lie between 0 and 1, not {self.strength}")
         if self.image is None and (self.strength is not None or self.mask is not None):
             raise RequestError("a strength or a mask needs an image to start from")
+        if self.hires and self.hires.steps is not None and not 1 <= self.hires.steps <= MAX_STEPS:
+            raise RequestError(f"the steps of hires must lie between 1 and {MAX_STEPS}, not {self.hires.steps}")
+        if self.hires and self.mask:
+            raise RequestError("hires draws the whole picture again; leave the mask out, or enlarge before painting")
         if self.image and self.mask and self.image.size != self.mask.size:
             sizes = ["x".join(map(str, picture.size)) for picture in (self.mask, self.image)]
             raise RequestError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}; make them of one size")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 
 import torch
+from PIL import Image
 
 from safelight.core import kinds, schedule
 from safelight.core.guidance import Guidance
@@ -20,6 +21,7 @@ from safelight.core.samplers.table import SAMPLERS
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate.compose import ONE_ROW, compose, numbers
+from safelight.generate.hires import Hires
 from safelight.generate.levels import visit
 from safelight.generate.picture import to_mask
 from safelight.generate.request import Request
@@ -27,6 +29,9 @@ from safelight.weights.notes import notes
 
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 """For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""
+
+STAND_IN = Image.new("RGB", (1, 1))
+"""The image of a pass whose image is not yet drawn; its size is given, and its pixels are never looked at."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Settled:
         size: (width, height) in pixels.
         rule: the guidance, with all that the request adds to it.
         noise: the kind of noise; ``fresh`` wherever the steps draw none and the start is our own.
+        begin: how a later pass begins from what the one before it left: a name of ``hires.UPSCALERS``; empty for the
+            first.
+        then: the pass that follows.
     """
 
     request: Request
@@ -54,6 +62,13 @@ class Settled:
     size: tuple[int, int]
     rule: Guidance
     noise: str
+    begin: str = ""
+    then: Settled | None = None
+
+    @property
+    def passes(self) -> list[Settled]:
+        """This pass and those that follow."""
+        return [self, *(self.then.passes if self.then else [])]
 
     @property
     def guidance(self) -> float | tuple[float, ...]:
@@ -82,8 +97,9 @@ class Settled:
 
     @property
     def evaluations(self) -> int | None:
-        """How often the network is asked; None where only the run can tell (adaptive steps)."""
-        return self.sampler.evaluations(self.levels)
+        """How often networks are asked in all passes; None where only the run can tell (adaptive steps)."""
+        counts = [each.sampler.evaluations(each.levels) for each in self.passes]
+        return None if None in counts else sum(count for count in counts if count is not None)
 
 
 def settle(model: Model, request: Request, weak: Model | None = None) -> Settled:
@@ -96,6 +112,34 @@ def settle(model: Model, request: Request, weak: Model | None = None) -> Settled
         RequestError: the model cannot do what is asked, or a number does not fit it.
         UnknownNameError: no such sampler, schedule or option. ImageError: a mask without white.
     """
+    first = _pass(model, request, weak)
+    if request.hires is None:
+        return first
+    try:
+        return replace(first, then=_enlarged(model, first, request.hires, weak))
+    except RequestError as error:
+        raise RequestError(f"the second pass, of hires: {error}") from error
+
+
+def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) -> Settled:
+    """The second pass: image to image over what the first will draw, with its seed, guidance and rows."""
+    request, own = first.request, first.sampler.sampler.noise
+    if kinds.KINDS[first.noise].steps == "stream":
+        raise RequestError(f"noise {first.noise!r} is known for pictures from text only; leave it or hires out")
+    asked = replace(
+        request,
+        hires=None,
+        image=STAND_IN,
+        strength=hires.strength,
+        steps=hires.steps or request.steps,
+        size=hires.size(first.size, model.latent.stride),
+        noise=None if first.noise == own else first.noise,
+        rows=first.rows,
+    )
+    return replace(_pass(model, asked, weak), begin=hires.upscaler)
+
+
+def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     own = notes(model.folder).get("defaults", {})
     task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
     if task not in model.tasks:

@@ -39,6 +39,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "--noise": ("a1111-gpu",),
     "--variation": ("8:0.5",),
     "--clip-skip": ("2",),
+    "--hires": ("1.5",),
     "--dtype": ("bf16",),
 }
 # And what is said of a value that cannot be.
@@ -117,6 +118,10 @@ WRONG: dict[str, dict[str, str]] = {
         "18446744073709551616:0.5": "64 bits",
     },
     "--clip-skip": {"0": "1 and up", "4": "text encoder allows 2"},
+    "--hires": {"1": "more than 1", "9": "at most 8", "x": "invalid float", "1.05": "enlarge by more"},
+    "--hires-strength": {"0.5": "needs --hires", "2 --hires 2": "above 0 and not above 1"},
+    "--hires-steps": {"4": "needs --hires", "0 --hires 2": "between 1 and 1000, not 0"},
+    "--hires-upscaler": {"bicubic": "needs --hires", "lanzcos --hires 2": "nearest known: lanczos"},
     "--image": {"none.png": "no such file", ".": "cannot be read"},
     "--strength": {"0.5": "need an --image"},
     "--mask": {"mask.png": "need an --image"},
@@ -134,6 +139,7 @@ FILES = {"none.png", ".", "none/x.png", "none/x.gif"}  # what is wrong with thes
 TOLD_BY_ITS_OWN_TEST = {
     *("--prompt-file", "--model", "--weak-model", "--count", "--image", "--strength", "--mask", "--output", "--force", "--json"),
     *("--variant", "--tokenizer", "--allow-pickle", "--download"),
+    *("--hires-strength", "--hires-steps", "--hires-upscaler"),
     *("--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
 }
 
@@ -201,6 +207,19 @@ def test_several_pictures_are_numbered_and_each_has_its_seed(shell: Shell) -> No
     assert [recipe_in(open_picture(name)).seed for name in shell.names()] == [5, 6, 7]
     shell.drawn("--seed", "6", "-o", "alone.png")
     assert shell.pixels == open_picture("x-2.png").tobytes()
+
+
+def test_the_second_pass_obeys_its_flags(shell: Shell) -> None:
+    plain = ("--hires", "1.5")
+    ways = [(), ("--hires-strength", "1"), ("--hires-steps", "3"), ("--hires-upscaler", "bicubic")]
+    seen = set()
+    for place, way in enumerate(ways):
+        shell.drawn(*plain, *way, "-o", f"{place}.png")
+        seen.add(shell.pixels)
+    assert len(seen) == len(ways)
+    said = shell.generate(*plain, "-o", "z.png", "--every-step", "steps")
+    assert "32x32 to 48x48" in said.out
+    assert [Image.open(file).size for file in sorted(Path("steps").iterdir())] == [(32, 32)] * 2 + [(48, 48)]
 
 
 @pytest.mark.parametrize("random", ["-1", "random", None])
