@@ -41,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("samplers", "list the samplers, draw one, or measure them", "samplers:arguments", "samplers:run"),
     Command("inspect", "say what a file of weights holds, from its header", "inspect:arguments", "inspect:run"),
     Command("convert", "write a model in the other layout", "convert:arguments", "convert:run"),
+    Command("verify", "compare a model with the reference, block by block", "verify:arguments", "verify:run"),
     Command("train", "make the default model from nothing", "train:arguments", "train:run"),
     Command("figurines", "draw the people that the default model learned from", "figurines:arguments", "figurines:run"),
     Command("bench", "measure speed and memory against other programs", "bench:arguments", "bench:run"),

@@ -89,8 +89,10 @@ def label(model: str, place: Path) -> str:
     """What a recipe calls a model: where it lies is nobody's business."""
     if model in shipped():
         return model
+    if place.is_file():
+        return place.stem
     wanted = None if typed(model).exists() else hub_name(model)
-    return str(wanted) if wanted else place.resolve().stem if place.is_file() else place.resolve().name
+    return str(wanted) if wanted else place.resolve().name
 
 
 def load_model(path: Path, place: Place, source: Source = USUAL) -> Model:
@@ -100,7 +102,7 @@ def load_model(path: Path, place: Place, source: Source = USUAL) -> Model:
         WeightsError, ConfigError: something in it is missing, damaged, or of an unknown kind.
         RequestError: ``source`` asks for a choice that there is not.
     """
-    index = single(path, source) if path.is_file() else _folder(path, source)
+    index = index_of(path, source)
     for family in FAMILIES:
         if family.reads(index):
             model = family.load(index)
@@ -113,12 +115,15 @@ def load_model(path: Path, place: Place, source: Source = USUAL) -> Model:
     raise ConfigError(f"{path}: a {index.pipeline} is not known; known are {names}")
 
 
-def single(path: Path, source: Source = USUAL) -> Index:
-    """The index of a model that is one file, by the family that knows it.
+def index_of(path: Path, source: Source = USUAL) -> Index:
+    """What a model's folder says of itself, or what its one file is, by the family that knows it.
 
     Raises:
-        WeightsError: no family does, or it is only a part of a model. RequestError: a variant is asked for.
+        WeightsError: no family does, it is only a part of a model, or it is unreadable. ConfigError: it is damaged.
+        RequestError: a variant of a single file, or a tokenizer for a folder, is asked for.
     """
+    if not path.is_file():
+        return _folder(path, source)
     if source.variant:
         raise RequestError(f"{path} is one file and has no variants; leave out --variant {source.variant}")
     found, _ = known(read_any(path, pickles=source.pickles), path)

@@ -173,7 +173,7 @@ def _released(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[V
     for table_name, table in family.keys.parts.items():
         if not table.ours or not ours.keys() >= set(table.ours):
             continue
-        width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS)), 0)
+        width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS) and len(s) > 1), 0)
         variant = next((each for each in family.variants if each.width == width or each.name == said), None)
         part = "text_encoder" if table_name == "clip" else table_name
         unread = tuple(name for name in ours if table.passes(name))
@@ -218,7 +218,8 @@ def _found(
     for entry in header.entries.values():
         dtypes[entry.dtype] += entry.count
     unet = next((each for each in components if each.part == "unet"), None)
-    channels = unet.shapes.get("conv_in.weight", (0, 0))[1] if unet else 0
+    first = unet.shapes.get("conv_in.weight", ()) if unet else ()
+    channels = first[1] if len(first) == 4 else 0
     unread, left = _rest(header.entries, family, components) if family and layout == "ldm" else ((), ())
     if family and layout == "diffusers":
         unread = components[0].plan.unread

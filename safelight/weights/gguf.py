@@ -119,9 +119,10 @@ class _Cursor:
             for _ in range(count):
                 if inner == TEXT:
                     self.at += 8 + LENGTH.unpack_from(self.text, self.at)[0]
+                    if self.at > len(self.text):
+                        raise struct.error
                 else:
                     self.value(inner, depth + 1)
-            self.skip(0)
             return ""
         if kind not in SCALARS:
             raise ValueError(f"a setting of the unknown type {kind}")

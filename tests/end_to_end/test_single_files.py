@@ -260,3 +260,70 @@ def test_inspect_tells_what_a_file_is(shell: Shell) -> None:
     for part in ("unet", "vae"):
         told = shell.run("inspect", str(tiny("sdxl") / part / "diffusion_pytorch_model.safetensors")).out
         assert "of a released folder" in told and f"{part} " in told
+
+
+def hub(folder: Path, commit: str = "b" * 40) -> Path:
+    """A model in a hub's cache: blobs, and a folder of links to them."""
+    place = folder / "hub/models--org--name"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs/main").write_text(commit)
+    shutil.copytree(tiny(), place / "blobs")
+    for file in sorted(tiny().rglob("*")):
+        if file.is_file():
+            link = place / "snapshots" / commit / file.relative_to(tiny())
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(place / "blobs" / file.relative_to(tiny()))
+    return place
+
+
+def test_a_model_of_the_hub_is_read_from_its_cache_and_fetched_only_when_asked(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = hub(shell.folder)
+    monkeypatch.setenv("HF_HUB_CACHE", str(shell.folder / "hub"))
+    for name in ("org/name", "org/name@" + "b" * 40):
+        recipe = shell.drawn("-o", f"{len(name)}.png", model=name)
+        assert recipe.model["name"] == name
+    assert "--download fetches it" in wrong(shell.generate(model="org/other"))
+    assert "HF_HUB_OFFLINE is set" in wrong(shell.generate("--download", model="org/other"))
+    assert "no '..'" in wrong(shell.generate(model="org/name:../../x".replace(":../", ":a/../")))
+    secret = shell.folder / "secret.json"
+    secret.write_text("{}")
+    (place / "snapshots" / ("b" * 40) / "unet/extra.json").symlink_to(secret)
+    assert "leads out of the model's folder" in wrong(shell.generate(model="org/name"), 1)
+
+
+def test_a_variant_is_taken_or_missed(shell: Shell) -> None:
+    shutil.copytree(tiny(), "both")
+    for part in ("unet", "vae", "text_encoder"):
+        (file,) = Path("both", part).glob("*.safetensors")
+        half = {name: tensor.half() for name, tensor in read(file).items()}
+        save(half, file.with_suffix(".fp16.safetensors"))
+    shell.drawn("-o", "a.png", model="both")
+    before = shell.pixels
+    recipe = shell.drawn("--variant", "fp16", "-o", "b.png", model="both")
+    assert shell.pixels != before and any(".fp16." in name for name in recipe.model["files"])
+    Path("both/vae/diffusion_pytorch_model.fp16.safetensors").unlink()
+    assert "of the variant fp16" in wrong(shell.generate("--variant", "fp16", model="both"), 1)
+    assert "has no variants" in wrong(shell.generate("--variant", "fp16", model=single(shell)))
+
+
+def test_checkpoints_of_other_programs_are_listed_and_drawn_from_by_name(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = shell.folder / "ComfyUI/models/checkpoints/mine"
+    room.mkdir(parents=True)
+    single(shell).rename(room / "best.safetensors")
+    shutil.move("tokenizer", room / "tokenizer")
+    (shell.folder / "ComfyUI/models/loras").mkdir()
+    (shell.folder / "ComfyUI/models/loras/style.safetensors").touch()
+    (shell.folder / "safelight").mkdir()
+    (shell.folder / "safelight/config.toml").write_text(f'[models]\nfolders = ["{shell.folder}/ComfyUI/models"]')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(shell.folder))
+    listed = shell.run("models").out
+    assert "checkpoint      mine/best" in listed and "lora            style" in listed
+    said = json.loads(shell.run("models", "--json").out)
+    assert said["mine/best"]["kind"] == "checkpoint" and "figurines" in said
+    assert shell.drawn("-o", "a.png", model="mine/best").model["name"] == "best"
+    (shell.folder / "safelight/config.toml").write_text("[models")
+    assert "config.toml: cannot be read" in wrong(shell.run("models"), 1)

@@ -106,6 +106,7 @@ def setting(kind: int, value: bytes = b"", name: str = "a") -> bytes:
         pytest.param((), {"settings": 2**60}, "at most 20000 and 10000", id="endless settings"),
         pytest.param((), {"tensors": 4000}, "cut off", id="more tensors than there are"),
         pytest.param((setting(8, struct.pack("<Q", 2**63)),), {}, "cut off", id="an endless text"),
+        pytest.param((setting(9, struct.pack("<IQQ", 8, 2, 2**63)),), {}, "cut off", id="an endless text in a list"),
         pytest.param((setting(9, struct.pack("<IQ", 4, 2**62)),), {}, "cut off", id="an endless list"),
         pytest.param((setting(9, struct.pack("<IQ", 8, 2**40)),), {}, "texts", id="an endless list of texts"),
         pytest.param((setting(9, struct.pack("<IQ", 9, 1) * 9),), {}, "unknown type 9", id="lists in lists"),
