@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from safelight.encoders.clip import ClipText, ClipTextConfig
+from safelight.families.sd.kunet import KUNet, KUNetConfig
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.vae.kl import AutoencoderKL, KLConfig
 from safelight.weights.load import Unfilled
@@ -67,6 +68,10 @@ def unet(raw: dict[str, Any]) -> nn.Module:
     return UNet(UNetConfig.from_dict(raw))
 
 
+def kunet(raw: dict[str, Any]) -> nn.Module:
+    return KUNet(KUNetConfig.from_dict(raw))
+
+
 def vae(raw: dict[str, Any]) -> nn.Module:
     return AutoencoderKL(KLConfig.from_dict(raw))
 
@@ -83,6 +88,7 @@ def text(raw: dict[str, Any]) -> nn.Module:
         pytest.param(unet, SD2, 865_910_724, 686, id="SD 2 U-Net"),
         pytest.param(unet, SDXL, 2_567_463_684, 1680, id="SDXL U-Net"),
         pytest.param(unet, REFINER, 2_259_526_660, 1220, id="SDXL refiner U-Net"),
+        pytest.param(kunet, {}, 372_560_645, 639, id="x2 latent upscaler U-Net"),
         pytest.param(vae, {}, 83_653_863, 248, id="SD autoencoder"),
         pytest.param(text, {}, 123_060_480, 196, id="CLIP-L text"),
         pytest.param(text, OPEN_H, 340_387_840, 372, id="OpenCLIP-H text"),
