@@ -16,7 +16,7 @@ from safelight.core.samplers.runge_kutta import joined
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import karras, trailing
 from safelight.errors import PredictionError, RequestError
-from tests.laws.test_samplers import VE_PATH, spread_error
+from tests.laws.measure import VE_PATH, spread_error
 from tests.laws.world import Mixture, answer, geometric, silent, slopes
 
 WORLD = Mixture()

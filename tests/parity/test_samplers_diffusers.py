@@ -14,7 +14,7 @@ from torch import Tensor
 from safelight.core.path import CLEAN, Level, vp_scaled_linear
 from safelight.core.run import Denoised
 from safelight.core.samplers.table import SAMPLERS
-from tests.laws.test_samplers import spread_error
+from tests.laws.measure import spread_error
 from tests.laws.world import Gaussian, Mixture, answer, geometric, silent, slopes
 
 PATH = vp_scaled_linear()
