@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from safelight.core.path import Level
 from safelight.core.sample import sample_many
-from safelight.errors import PredictionError
+from safelight.errors import PredictionError, WeightsError
 from safelight.families.family import Model
 from safelight.generate import image as task
 from safelight.generate import models
@@ -34,6 +34,7 @@ from safelight.generate.settle import Settled, settle
 from safelight.runtime.device import Place, adopt, pick, wait
 from safelight.weights.hash import sha256
 from safelight.weights.notes import notes
+from safelight.weights.sound import unsound
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,21 @@ class Pipe:
         assert x is not None
         colours = task.decode(self.model, x)
         if not x.isfinite().all() or not colours.isfinite().all():
-            raise PredictionError("the picture became infinite or not a number; try --dtype float32 or less guidance")
+            self._blame()
         picture = to_picture(task.finish(turn.now, colours))
         seconds["decode"] = time.perf_counter() - begun
         return Drawn(picture, self.recipe(turn.first), x, scene.cut, seconds)
+
+    def _blame(self) -> NoReturn:
+        """Say why a picture became infinite or no number: the weights, or else the computation."""
+        for module in (self.model.network, *self.model.encoders, self.model.vae):
+            tensor = unsound(module)
+            if tensor is not None:
+                raise WeightsError(
+                    f"{self.name}: the tensor {tensor} of {type(module).__name__} holds what is no number in"
+                    f" {self.place.dtype}; the file is damaged, download it again (or try --dtype float32)"
+                )
+        raise PredictionError("the picture became infinite or not a number; try --dtype float32 or less guidance")
 
     def recipe(self, settled: Settled) -> Recipe:
         """All that a picture will be drawn from."""
@@ -225,6 +237,7 @@ class Pipe:
             rescale=request.rescale,
             size=settled.size,
             skip=request.skip,
+            emphasis=request.emphasis,
             rows=settled.rows,
             device=self.place.device.type,
             dtype=str(self.place.dtype).removeprefix("torch."),

@@ -327,3 +327,29 @@ def test_checkpoints_of_other_programs_are_listed_and_drawn_from_by_name(
     assert shell.drawn("-o", "a.png", model="mine/best").model["name"] == "best"
     (shell.folder / "safelight/config.toml").write_text("[models")
     assert "config.toml: cannot be read" in wrong(shell.run("models"), 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.diffusion_model.out.0.weight", "first_stage_model.decoder.conv_in.bias", "cond_stage_model"]
+)
+def test_weights_that_are_no_numbers_are_named(name: str, shell: Shell) -> None:
+    def spoil(tensors: dict[str, Tensor]) -> None:
+        tensors[next(each for each in tensors if each.startswith(name))].view(-1)[0] = float("nan")
+
+    said = shell.generate(model=changed(single(shell), spoil))
+    assert said.code == 1 and "holds what is no number" in said.err and said.err.count("\n") == 1
+    assert not [each for each in shell.names() if each.endswith(".png")]
+
+
+def test_parts_of_different_models_do_not_fit(shell: Shell) -> None:
+    """An autoencoder of other latents, in one file with the rest."""
+    path = single(shell)
+
+    def swap(tensors: dict[str, Tensor]) -> None:
+        for place in ("encoder.conv_out", "quant_conv", "decoder.conv_in", "post_quant_conv"):
+            for name in [each for each in tensors if place in each and each.startswith("first_stage_model")]:
+                shape = [2 * size if size in (4, 8) else size for size in tensors[name].shape]
+                tensors[name] = torch.zeros(shape)
+
+    assert "first_stage" not in (said := shell.generate(model=changed(path, swap))).err
+    assert said.code == 1 and "vae: the file does not fit AutoencoderKL" in said.err
