@@ -210,7 +210,7 @@ class KDown(nn.Module):
 
 
 class KUp(nn.Module):
-    """What was kept joined in, but at the coarsest level; residual blocks as on the way down; a doubling of the grid."""
+    """What was kept joined in, but at the coarsest level; residual blocks as on the way down; then a doubling."""
 
     def __init__(self, config: KUNetConfig, level: int) -> None:
         super().__init__()
