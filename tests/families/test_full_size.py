@@ -1,0 +1,84 @@
+"""Files of the released sizes load strictly through the whole loader; one name or shape changed, and they do not.
+
+The files have real headers and holes for numbers, so they take no room and no time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from safelight.encoders.vocabulary import save_tokenizer
+from safelight.errors import SafelightError
+from safelight.families.sd import shape
+from safelight.families.sd.model import UNet, UNetConfig
+from safelight.families.sd.single import read_single, single_index
+from safelight.weights.keys import Shape
+from safelight.weights.load import check, unfilled
+from safelight.weights.variants import expected, tables_of
+from tests.weights.headers import written
+from tests.weights.test_detect import single
+
+SD = tables_of("sd")
+TRIES = 12
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("words")
+    save_tokenizer(("a", "person"), folder)
+    return folder
+
+
+@pytest.mark.parametrize(("name", "channels"), [("sd1", 4), ("sd1", 9), ("sd2", 4), ("sdxl", 4)])
+def test_a_single_file_of_the_released_size_loads_strictly(
+    name: str, channels: int, tmp_path: Path, vocabulary: Path
+) -> None:
+    path = written(tmp_path / "m.safetensors", single(name, channels))
+    parts = read_single(single_index(path, False, (vocabulary,)))
+    assert parts.unet.config.in_channels == channels
+    assert parts.unet.conv_in.weight.dtype == torch.float16, "the format of the file is kept"
+    count = sum(p.numel() for p in parts.unet.parameters())
+    stored = expected(SD.folder)[SD.variant(name).expected["unet"]]
+    assert count - (channels - 4) * 9 * 320 == sum(torch.Size(size).numel() for size in stored.values())
+
+
+def test_the_refiner_fits_its_network() -> None:
+    stored = expected(SD.folder)["unet-refiner"]
+    config = shape.unet(stored, SD.variant("sdxl-refiner").config["unet"])
+    net = unfilled(config, lambda raw: UNet(UNetConfig.from_dict(raw)))
+    check("UNet", net.state_dict(), {name: torch.empty(size, device="meta") for name, size in stored.items()})
+
+
+def renamed(rows: dict[str, Shape], name: str) -> None:
+    rows[f"{name[:-2]}z{name[-1]}"] = rows.pop(name)
+
+
+def reshaped(rows: dict[str, Shape], name: str) -> None:
+    rows[name] = (*rows[name][:-1], rows[name][-1] + 1)
+
+
+def turned(rows: dict[str, Shape], name: str) -> None:
+    rows[name] = (1, *rows[name])
+
+
+def removed(rows: dict[str, Shape], name: str) -> None:
+    del rows[name]
+
+
+@pytest.mark.parametrize("change", [renamed, reshaped, turned, removed])
+def test_one_name_or_shape_changed_is_always_refused(
+    change: Callable[[dict[str, Shape], str], None], tmp_path: Path, vocabulary: Path
+) -> None:
+    good = single("sd1")
+    chosen = random.Random(change.__name__).sample(sorted(good), TRIES)
+    for name in chosen:
+        rows = dict(good)
+        change(rows, name)
+        path = written(tmp_path / "m.safetensors", rows)
+        with pytest.raises(SafelightError):
+            read_single(single_index(path, False, (vocabulary,)))
