@@ -7,13 +7,14 @@ or not strangers are there to fill it. Rows [W, ...]: one level and one conditio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from safelight.core.guidance import begin
+from safelight.core.guides.scale import step_at
 from safelight.core.run import Denoised
 from safelight.errors import RequestError
 
@@ -51,6 +52,32 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Changing:
+    """A condition for each step of a list of levels; a function of the level, so it holds for every sampler.
+
+    A question between two levels has the condition of the step that it lies in.
+
+    Args:
+        levels: those that are visited, noisiest first, the end included.
+        conds: one for each step, so one fewer than levels.
+
+    Raises:
+        RequestError: not one condition for each step.
+    """
+
+    levels: tuple[Level, ...]
+    conds: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.conds) != len(self.levels) - 1 or not self.conds:
+            raise RequestError(f"{len(self.conds)} conditions for {len(self.levels) - 1} steps; give one a step")
+
+    def at(self, level: Level) -> Any:
+        """The condition of the step that begins at this level or before it."""
+        return self.conds[step_at(self.levels, level)]
+
+
+@dataclass(frozen=True)
 class Job:
     """One picture to be drawn.
 
@@ -60,9 +87,10 @@ class Job:
         x: the state [1, ...] at levels[0].
         noise: what stochastic samplers draw from.
         guidance: which conditions are asked and how the answers are combined.
-        conds: a condition for every branch that the guidance names.
+        conds: a condition for every branch that the guidance names, or one for every step of it (`Changing`).
         constraint: what must hold of questions and answers.
         width: rows of every network call for this picture; 0 means as many as the guidance has branches.
+        kind: what else must be equal for two pictures to share a call, such as the length of their conditions.
 
     Raises:
         RequestError: no levels, a state that is not one picture, a branch without a condition, or a sampler that needs
@@ -77,6 +105,7 @@ class Job:
     conds: Mapping[str, Any]
     constraint: Constraint | None = None
     width: int = 0
+    kind: Hashable = None
 
     def __post_init__(self) -> None:
         if not self.levels or self.x.shape[0] != 1 or self.width < 0:
@@ -101,6 +130,12 @@ class _Row(NamedTuple):
 
     owner: _Picture
     branch: str
+
+    @property
+    def cond(self) -> Any:
+        """What the network is told about this branch now."""
+        cond = self.owner.job.conds[self.branch]
+        return cond.at(self.owner.level) if isinstance(cond, Changing) else cond
 
 
 class _Picture:
@@ -160,7 +195,7 @@ def sample(evaluate: Evaluate, job: Job) -> Iterator[Step]:
 def sample_many(evaluate: Evaluate, jobs: Iterable[Job]) -> Iterator[tuple[int, Step]]:
     """Draw strangers together; yields (place of the job, Step) after every evaluation of each.
 
-    Jobs of equal width, shape, dtype and device share calls. Every picture has the bits it would have alone, given that
+    Jobs of equal width, kind, shape, dtype and device share calls. Every picture has the bits it would have alone, given that
     ``evaluate`` treats rows independently at a fixed width. Closing the iterator ends all runs.
     """
     pictures = [_Picture(place, job) for place, job in enumerate(jobs)]
@@ -183,7 +218,8 @@ def _calls(live: list[_Picture]) -> list[tuple[list[_Row], int]]:
     """All open questions, packed into calls of each picture's own width, in order."""
     groups: dict[tuple[Any, ...], list[_Row]] = {}
     for picture in live:
-        group = (picture.job.rows, picture.shown.shape, picture.shown.dtype, picture.shown.device)
+        shown = picture.shown
+        group = (picture.job.rows, picture.job.kind, shown.shape, shown.dtype, shown.device)
         groups.setdefault(group, []).extend(_Row(picture, branch) for branch in picture.branches)
     calls: list[tuple[list[_Row], int]] = []
     for (width, *_), rows in groups.items():
@@ -195,7 +231,7 @@ def _ask(evaluate: Evaluate, call: list[_Row], width: int) -> list[Tensor]:
     """One network call of exactly ``width`` rows; a short call repeats its last row, and those answers are dropped."""
     rows = call + [call[-1]] * (width - len(call))
     x = torch.cat([row.owner.shown for row in rows])
-    x0 = evaluate(x, [row.owner.level for row in rows], [row.owner.job.conds[row.branch] for row in rows])
+    x0 = evaluate(x, [row.owner.level for row in rows], [row.cond for row in rows])
     if x0.shape != x.shape:
         raise RequestError(f"the network was shown {tuple(x.shape)} and answered {tuple(x0.shape)}")
     return [x0[i : i + 1] for i in range(len(call))]

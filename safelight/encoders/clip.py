@@ -113,15 +113,18 @@ class ClipText(nn.Module):
         if self.text_projection is not None:
             nn.init.normal_(self.text_projection.weight, std=config.hidden_size**-0.5)
 
-    def forward(self, ids: Tensor) -> ClipTextOutput:
+    def forward(self, ids: Tensor, seen: Tensor | None = None) -> ClipTextOutput:
         """[B, L] whole numbers, L at most ``max_position_embeddings``.
+
+        Args:
+            seen: [B, L] booleans, False at tokens that no other looks at; the first of a row must be True.
 
         Raises:
             RequestError: longer rows than the encoder has positions.
         """
         if ids.shape[-1] > self.config.max_position_embeddings:
             raise RequestError(f"{ids.shape[-1]} tokens; the encoder reads {self.config.max_position_embeddings}")
-        hidden = self.text_model(ids)
+        hidden = self.text_model(ids, seen)
         last = self.normed(hidden[-1])
         pooled = last[torch.arange(len(ids), device=ids.device), self.ends(ids)]
         projected = None if self.text_projection is None else self.text_projection(pooled)
@@ -146,9 +149,13 @@ class TextTransformer(nn.Module):
         self.encoder = Layers(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, ids: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, ids: Tensor, seen: Tensor | None = None) -> tuple[Tensor, ...]:
         """[B, L] -> what enters layer 0 and what leaves each layer, [B, L, C] each."""
-        return self.encoder(self.embeddings(ids))
+        mask = None
+        if seen is not None:
+            order = torch.ones(ids.shape[-1], ids.shape[-1], dtype=torch.bool, device=ids.device).tril()
+            mask = order & seen[:, None, None, :]
+        return self.encoder(self.embeddings(ids), mask)
 
 
 class Layers(nn.Module):
@@ -158,11 +165,11 @@ class Layers(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
         """[B, L, C] -> what enters layer 0 and what leaves each layer, [B, L, C] each."""
         hidden = [x]
         for layer in self.layers:
-            hidden.append(layer(hidden[-1]))
+            hidden.append(layer(hidden[-1], mask))
         return tuple(hidden)
 
 
@@ -190,13 +197,13 @@ class EncoderLayer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = Perceptron(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), mask)
         return x + self.mlp(self.layer_norm2(x))
 
 
 class CausalAttention(nn.Module):
-    """Each token looks at itself and those before it."""
+    """Each token looks at itself and those before it; with a mask [B, 1, L, L], at those of them where it is True."""
 
     def __init__(self, config: ClipTextConfig) -> None:
         super().__init__()
@@ -207,9 +214,9 @@ class CausalAttention(nn.Module):
         self.v_proj = _linear(width, width, std=width**-0.5)
         self.out_proj = _linear(width, width, std=_residual_std(config))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (split_heads(y, self.heads) for y in (self.q_proj(x), self.k_proj(x), self.v_proj(x)))
-        return self.out_proj(merge_heads(attend(q, k, v, causal=True)))
+        return self.out_proj(merge_heads(attend(q, k, v, mask=mask, causal=mask is None)))
 
 
 class Perceptron(nn.Module):

@@ -9,7 +9,7 @@ Machine Translation of Rare Words with Subword Units", algorithm 1.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,11 +121,29 @@ class ClipTokenizer:
     def encode(self, text: str) -> TokenIds:
         """A text of any length, the empty one included; see `TokenIds`."""
         found = self._pieces.encode(text, add_special_tokens=False)
-        room = self.length - 2
-        kept = found.ids[:room]
-        cut = text[found.offsets[room][0] :] if len(found.ids) > room else ""
-        row = [self.start, *kept, self.end]
-        return TokenIds((*row, *[self.pad] * (self.length - len(row))), len(row), cut)
+        kept = found.ids[: self.room]
+        cut = text[found.offsets[self.room][0] :] if len(found.ids) > self.room else ""
+        return TokenIds(self.row(kept), len(kept) + 2, cut)
+
+    def pieces(self, text: str) -> list[tuple[int, int, int]]:
+        """Every token of a text of any length: its number, and where its letters begin and end in the text."""
+        found = self._pieces.encode(text, add_special_tokens=False)
+        return [(number, begin, end) for number, (begin, end) in zip(found.ids, found.offsets)]
+
+    def row(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """At most ``room`` numbers between start and end, filled up with padding to ``length``."""
+        return (self.start, *ids, self.end, *[self.pad] * (self.room - len(ids)))
+
+    @property
+    def room(self) -> int:
+        """Tokens of a text that fit into one row."""
+        return self.length - 2
+
+    @property
+    def comma(self) -> int:
+        """The number of a comma; -1 where the vocabulary has none."""
+        number = self._pieces.token_to_id(",</w>")
+        return -1 if number is None else number
 
     @property
     def highest(self) -> int:

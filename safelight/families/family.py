@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from safelight.core.path import Level
+from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.nn.ports import Ports
 from safelight.vae.kl import AutoencoderKL
 from safelight.vae.latent import LatentSpec
@@ -25,7 +27,7 @@ Self = TypeVar("Self", bound="Cond")
 class Cond(Protocol):
     """What a network is told beside noisy latents and their level: one frozen record of tensors per family.
 
-    Every tensor has one row per picture and a fixed length, so that strangers share a call.
+    Every tensor has one row per picture. Its length is fixed, or a multiple of one: strangers of equal length share calls.
     """
 
     def cat(self: Self, others: Sequence[Self]) -> Self:
@@ -37,6 +39,9 @@ class Cond(Protocol):
     def to(self: Self, like: Tensor) -> Self:
         """The same record on the device, and with the floating-point dtype, of ``like``."""
 
+    def stretch(self: Self, times: int) -> Self:
+        """The same text told ``times`` over, as long as another; what is attended to is told no more than once."""
+
 
 @dataclass(frozen=True)
 class Defaults:
@@ -46,6 +51,7 @@ class Defaults:
         width, height: in pixels.
         levels: n -> the n + 1 levels that the released schedule visits.
         start: (unit noise, levels) -> the state from which text to image begins.
+        strength: of image to image; None for the customary one.
         sampler: row of SAMPLERS; options: what the released schedule changes in it.
     """
 
@@ -55,6 +61,7 @@ class Defaults:
     start: Callable[[Tensor, list[Level]], Tensor]
     sampler: str
     options: Mapping[str, float | str] = field(default_factory=dict)
+    strength: float | None = None
 
 
 class Prompt(NamedTuple):
@@ -65,12 +72,16 @@ class Prompt(NamedTuple):
         size: (width, height) of the picture in pixels.
         skip: layers left out at the end, 0 for none ("clip skip" of other programs counts from 1).
         negative: whether this is the branch that guidance leads away from.
+        emphasis: how weights in it are written and what they do; a name of ``encoders/emphasis.py``.
+        facts: numbers that the network is told beside the text; see ``Model.facts``.
     """
 
     text: str
     size: tuple[int, int]
     skip: int = 0
     negative: bool = False
+    emphasis: str = "none"
+    facts: Mapping[str, tuple[float, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -80,10 +91,12 @@ class Words:
     Attributes:
         cond: one row of what the network is told.
         cut: the ends of the prompt that did not fit, one per encoder that cut something off.
+        chunks: how many times the usual length it takes.
     """
 
     cond: Any
     cut: tuple[str, ...] = ()
+    chunks: int = 1
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,21 @@ class Ported:
 
 
 @dataclass(frozen=True)
+class Enlarge:
+    """How a network that is shown a whole picture draws a larger one.
+
+    Attributes:
+        factor: edges of the drawn picture by those of the shown one.
+        multiple: of which the drawn picture's edges are multiples, in pixels.
+        show: (cond, latents of the shown picture [1, Z, h, w]) -> cond.
+    """
+
+    factor: int
+    multiple: int
+    show: Callable[[Any, Tensor], Any]
+
+
+@dataclass(frozen=True)
 class Model:
     """What one loaded checkpoint answers. Frozen: several threads may draw from it at once.
 
@@ -113,16 +141,20 @@ class Model:
         path: the noise levels it was trained on (`safelight.core.path`).
         prediction: what the network's output is: ``eps``, ``v``, ``x0``, ``flow`` or ``edm``.
         latent: shape and scale of the latents.
-        tasks: what it can be asked for, such as ``text``, ``image``, ``inpaint``.
+        tasks: what it can be asked for: ``text``, ``image``, ``inpaint``, ``upscale``.
         defaults: for requests that do not say.
         encode: `Prompt` -> `Words`.
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.
         conceal: for networks that are shown the picture to repaint: (cond, mask [1, 1, h, w], latents of the picture
             with a hole) -> cond; None for the others.
+        enlarge: for networks that draw a shown picture larger; None for the others.
         ported: the network with its ports, for those that have them.
         tell: for networks that guidance was distilled into: (cond, scale) -> cond with the scale that the network is
             told; None for the others, which are guided by asking twice.
+        facts: numbers that the network is told beside the text: name -> how many; ``negative-`` before those of the
+            negative prompt.
         skips: most layers that can be left out at the end of the text encoders.
+        emphases: what ``Prompt.emphasis`` may be.
         files: every file that was read, below ``folder``.
     """
 
@@ -139,9 +171,12 @@ class Model:
     encode: Callable[[Prompt], Words]
     predict: Callable[[Tensor, Tensor, Any], Tensor]
     conceal: Callable[[Any, Tensor, Tensor], Any] | None = None
+    enlarge: Enlarge | None = None
     ported: Ported | None = None
     tell: Callable[[Any, float], Any] | None = None
+    facts: Mapping[str, int] = field(default_factory=dict)
     skips: int = 0
+    emphases: tuple[str, ...] = ("none",)
     files: tuple[Path, ...] = ()
 
 
@@ -155,12 +190,15 @@ class Family:
         load: reads a folder, or a single file, whose index was already read.
         open_file: (file, whether pickles may be read, where the vocabulary may lie) -> the index of a single file;
             None for families that have none.
+        tokenizers: an index -> the name of each text encoder and its tokenizer, read without the networks; None for
+            families whose prompts are not laid out in chunks.
     """
 
     name: str
     pipelines: frozenset[str]
     load: Callable[[Index], Model]
     open_file: Callable[[Path, bool, tuple[Path, ...]], Index] | None = None
+    tokenizers: Callable[[Index], Mapping[str, ClipTokenizer]] | None = None
 
     def reads(self, index: Index) -> bool:
         """Whether this family reads the folder of this index."""

@@ -6,6 +6,8 @@ Source: Rombach et al. 2022, section 3; Meng et al. 2021 (SDEdit: a later start)
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +17,15 @@ from torch.nn import functional as F
 
 from safelight.core.constrain import Keep
 from safelight.core.kinds import Variation
-from safelight.core.sample import Job
+from safelight.core.sample import Changing, Job
 from safelight.core.sources import source
-from safelight.families.family import Model, Prompt
+from safelight.encoders.emphasis import MOST, script
+from safelight.errors import PromptError
+from safelight.families.family import Model, Prompt, Words
 from safelight.generate.answer import evaluator as evaluator
 from safelight.generate.compose import numbers, questions
-from safelight.generate.hires import PICTURE
-from safelight.generate.picture import to_mask, to_picture, to_tensor
+from safelight.generate.facts import plain
+from safelight.generate.picture import to_mask, to_tensor
 from safelight.generate.settle import Settled
 
 
@@ -30,15 +34,31 @@ class Scene:
     """What pictures of one request share: encoded texts and pictures.
 
     Attributes:
-        conds: a condition per branch of the guidance.
+        conds: a condition per branch of the guidance, or one for each step of it.
         cut: ends of prompts that did not fit.
+        lengths: of the conditions, in chunks: the model's, and the weaker model's.
         known: latents of the image, mask: [1, 1, h, w] of the latents; None without.
+        state: where the run begins, for one that goes on from another; None for those that begin with noise.
     """
 
     conds: dict[str, Any]
     cut: tuple[str, ...]
     known: Tensor | None = None
     mask: Tensor | None = None
+    state: Tensor | None = None
+    lengths: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Over:
+    """What is drawn over: latents and mask as in `Scene`, and what the network is shown: a hidden picture, or
+    the latents of the small one that it enlarges.
+    """
+
+    known: Tensor | None = None
+    mask: Tensor | None = None
+    shown: tuple[Tensor, Tensor] | None = None
+    small: Tensor | None = None
 
 
 @torch.no_grad()
@@ -48,49 +68,91 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     Args:
         weak: reads the prompt for itself, where a rule asks it.
     """
-    request = settled.request
-    prompt = Prompt(request.prompt, settled.size, request.skip)
     names = {name for level in settled.levels[:-1] for name in settled.rule.branches(level)}
-    words = model.encode(prompt)
-    conds, cut = {"cond": words.cond}, words.cut
+    run = len(settled.levels) - 1
+    prompts = texts(settled, settled.request.prompt)[-run:]
+    negatives = texts(settled, settled.request.negative)[-run:] if "uncond" in names else [""] * run
+    mine = {text: model.encode(_prompt(model, settled, text)) for text in dict.fromkeys(prompts)}
+    theirs: dict[str, Words] = {}
     if "uncond" in names:
-        against = model.encode(Prompt(request.negative, settled.size, request.skip, negative=True))
-        conds, cut = {**conds, "uncond": against.cond}, cut + against.cut
-    if model.tell is not None:
-        conds = {name: model.tell(cond, numbers(settled.guidance)[0]) for name, cond in conds.items()}
+        theirs = {text: model.encode(_prompt(model, settled, text, negative=True)) for text in dict.fromkeys(negatives)}
+    weaker: dict[str, Words] = {}
     if weak is not None and "weak" in names:
-        conds["weak"] = weak.encode(prompt).cond
-    scene = Scene(conds, cut)
-    if request.image is not None and not settled.begin:
-        scene = _over(model, settled, scene)
-    told = dict(scene.conds)
-    return replace(scene, conds={**told, **questions(model, request, told, told.get("weak"))})
+        weaker = {text: weak.encode(_prompt(weak, settled, text)) for text in mine}
+    lengths = common([*mine.values(), *theirs.values()]), common([*weaker.values()])
+    over = _over(model, settled)
+    made: dict[tuple[str, str], dict[str, Any]] = {}
+    for pair in dict.fromkeys(zip(prompts, negatives)):
+        conds = {"cond": _stretched(mine[pair[0]], lengths[0])}
+        if theirs:
+            conds["uncond"] = _stretched(theirs[pair[1]], lengths[0])
+        if model.tell is not None:
+            conds = {name: model.tell(cond, numbers(settled.guidance)[0]) for name, cond in conds.items()}
+        if weaker:
+            conds["weak"] = _stretched(weaker[pair[0]], lengths[1])
+        if over.shown is not None and model.conceal is not None:
+            conds = {name: model.conceal(cond, *over.shown) for name, cond in conds.items()}
+        if over.small is not None and model.enlarge is not None:
+            conds = {name: model.enlarge.show(cond, over.small) for name, cond in conds.items()}
+        made[pair] = {**conds, **questions(model, settled.request, conds, conds.get("weak"))}
+    first = next(iter(made.values()))
+    conds = first
+    if len(made) > 1:
+        steps = [made[pair] for pair in zip(prompts, negatives)]
+        conds = {name: Changing(tuple(settled.levels), tuple(step[name] for step in steps)) for name in first}
+    cut = [end for words in (*mine.values(), *theirs.values()) for end in words.cut]
+    return Scene(conds, tuple(cut), over.known, over.mask, lengths=lengths)
 
 
-def _over(model: Model, settled: Settled, scene: Scene) -> Scene:
-    """The scene with the image and mask of the request."""
+def texts(settled: Settled, text: str) -> list[str]:
+    """What a prompt says at each step of the whole schedule but those that another model does."""
+    steps = max(settled.request.steps or 0, len(settled.levels) - 1 + settled.rest)
+    said = script(text, settled.request.emphasis, steps)
+    return said[: len(said) - settled.rest]
+
+
+def common(words: Sequence[Words]) -> int:
+    """The chunks to which all of these can be stretched, so that they share calls; see ``Cond.stretch``.
+
+    Raises:
+        PromptError: too many.
+    """
+    chunks = math.lcm(*(each.chunks for each in words))
+    if chunks > MOST:
+        counts = ", ".join(map(str, sorted({each.chunks for each in words})))
+        raise PromptError(
+            f"prompts of {counts} chunks have a common length of {chunks}, above {MOST}; shorten one, or make them equal"
+        )
+    return chunks
+
+
+def _stretched(words: Words, chunks: int) -> Any:
+    return words.cond if words.chunks == chunks else words.cond.stretch(chunks // words.chunks)
+
+
+def _prompt(model: Model, settled: Settled, text: str, *, negative: bool = False) -> Prompt:
     request = settled.request
-    assert request.image is not None
+    facts = {name: numbers for name, numbers in plain(request.facts).items() if name in model.facts}
+    return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts)
+
+
+def _over(model: Model, settled: Settled) -> Over:
+    """The image and mask of the request; a later pass begins from what the one before it left instead."""
+    request = settled.request
+    if request.image is None or settled.begin:
+        return Over()
+    if model.enlarge is not None:
+        width, height = (edge // model.enlarge.factor for edge in settled.size)
+        return Over(small=encode(model, to_tensor(request.image, (width, height))))
     picture = to_tensor(request.image, settled.size)
     known = encode(model, picture)
     if request.mask is None:
-        return replace(scene, known=known)
+        return Over(known)
     mask = to_mask(request.mask, settled.size)
     small = F.interpolate(mask, size=known.shape[-2:]).to(known.device)
     if model.conceal is None:
-        return replace(scene, known=known, mask=small)
-    hidden = encode(model, picture * (mask < 0.5))
-    conds = {name: model.conceal(cond, small, hidden) for name, cond in scene.conds.items()}
-    return replace(scene, conds=conds, known=known)
-
-
-@torch.no_grad()
-def carried(model: Model, settled: Settled, scene: Scene, left: Tensor) -> Scene:
-    """The scene of a later pass over what the one before it ``left``, latents [1, Z, h, w] as the network sees them."""
-    if settled.begin == PICTURE:
-        return replace(scene, known=encode(model, to_tensor(to_picture(decode(model, left)), settled.size)))
-    _, height, width = model.latent.shape(*settled.size)
-    return replace(scene, known=F.interpolate(left, size=(height, width), mode=settled.begin))
+        return Over(known, small)
+    return Over(known, shown=(small, encode(model, picture * (mask < 0.5))))
 
 
 @torch.no_grad()
@@ -120,7 +182,9 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
         variation=Variation(*request.variation) if request.variation else None,
         device=device,
     )
-    if scene.known is None:
+    if scene.state is not None:
+        x = scene.state
+    elif scene.known is None:
         x = model.defaults.start(noise, levels)
     else:
         x = levels[0].alpha * scene.known + levels[0].sigma * noise
@@ -135,6 +199,7 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
         conds=scene.conds,
         constraint=None if scene.mask is None or scene.known is None else Keep(scene.known, scene.mask, noise),
         width=settled.rows,
+        kind=scene.lengths,
     )
 
 

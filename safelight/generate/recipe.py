@@ -45,9 +45,12 @@ class Recipe:
         interval: noise above and up to which guidance worked, the text "inf" for any; None for everywhere.
         rules: ``name`` and ``options`` of each rule of guidance, all options filled in.
         weak: the weaker model of autoguidance, as ``model``; None without.
+        emphasis: how weights in the prompts were read; recipes that do not say were read with ``none``.
         rows: rows of every network call.
         threads: of one operation on a CPU; other numbers may change the last bits.
         hires: the second pass: scale, strength, upscaler, steps, how many of them ran, and size; None without.
+        facts: numbers that the network was told beside the text.
+        refiner: the model that took over, as ``model``, with ``handover`` and how many steps it ran; None without.
         image, mask: SHA-256 of the pixels that came in, and their file names; None without.
         camera: the canonical camera of the model's pictures, where it has one.
     """
@@ -78,9 +81,12 @@ class Recipe:
     noise: str = "fresh"
     ensd: int = 0
     variation: tuple[int, float] | None = None
+    emphasis: str = "none"
     image: Mapping[str, str] | None = None
     mask: Mapping[str, str] | None = None
     hires: Mapping[str, Any] | None = None
+    facts: Mapping[str, list[float]] = field(default_factory=dict)
+    refiner: Mapping[str, Any] | None = None
     camera: Mapping[str, float] | None = None
     numerics: int = NUMERICS
     safelight: str = __version__
@@ -143,6 +149,8 @@ class Recipe:
             "Denoising strength": None if strength is None else f"{strength:g}",
             "Clip skip": self.skip + 1 if self.skip else None,
             "ENSD": self.ensd or None,
+            "Refiner": self.refiner["name"] if self.refiner else None,
+            "Refiner switch at": f"{self.refiner['handover']:g}" if self.refiner else None,
             "Hires upscale": f"{hires['scale']:g}" if hires else None,
             "Hires steps": hires.get("run"),  # there, as many as this run
             "Hires upscaler": UPSCALERS[hires["upscaler"]] if hires else None,
@@ -175,6 +183,11 @@ def _rule(value: Any) -> bool:
     return both and _text(value["name"]) and _table(lambda each: _number(each) or _text(each))(value["options"])
 
 
+def _refiner(value: Any) -> bool:
+    table = isinstance(value, Mapping) and _table(_text)(value.get("files", {}))
+    return table and _number(value.get("handover")) and _whole(value.get("run")) and _text(value.get("name"))
+
+
 def _hires(value: Any) -> bool:
     numbers = isinstance(value, Mapping) and all(_number(value.get(name)) for name in ("scale", "strength"))
     whole = numbers and all(_whole(value.get(name)) for name in ("steps", "run"))
@@ -188,7 +201,8 @@ def _level(value: Any) -> bool:
 
 
 KINDS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("task", "prompt", "negative", "sampler", "schedule", "noise", "device", "dtype"), _text),
+    **dict.fromkeys(("task", "prompt", "negative", "emphasis", "sampler", "schedule"), _text),
+    **dict.fromkeys(("noise", "device", "dtype"), _text),
     **dict.fromkeys(("safelight", "torch", "machine"), _text),
     **dict.fromkeys(("seed", "ensd", "steps", "skip", "rows", "threads", "numerics"), _whole),
     "rescale": _number,
@@ -204,6 +218,8 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "options": _table(lambda value: _number(value) or _text(value) or isinstance(value, float)),
     "levels": lambda value: isinstance(value, list) and len(value) > 0 and all(map(_level, value)),
     **dict.fromkeys(("image", "mask"), lambda value: value is None or _table(_text)(value)),
+    "facts": _table(lambda value: isinstance(value, list) and all(map(_number, value))),
+    "refiner": lambda value: value is None or _refiner(value),
     "hires": lambda value: value is None or _hires(value),
     "camera": lambda value: value is None or _table(_number)(value),
 }

@@ -62,13 +62,15 @@ def compare(first: Image, second: Image) -> Difference:
     return Difference(int(apart.max()), float(apart.any(-1).mean()), psnr)
 
 
-def load_for(recipe: Recipe, model: str | None = None, weak: str | None = None) -> Pipe:
+def load_for(
+    recipe: Recipe, model: str | None = None, weak: str | None = None, refiner: str | None = None
+) -> Pipe:
     """Load the model that a picture was drawn with: same number format, same threads, same device if it is here.
 
     Args:
         model: name or folder; None for the one that the recipe names, if it came with safelight: what a file names is
             never opened.
-        weak: the same of the weaker model, where the picture was drawn with one.
+        weak, refiner: the same of the weaker model and of the refiner, where the picture was drawn with one.
 
     Raises:
         UnknownNameError: the recipe's model is not here; says to name its folder.
@@ -82,11 +84,19 @@ def load_for(recipe: Recipe, model: str | None = None, weak: str | None = None) 
         if model not in shipped():
             known = [*shipped(), "its folder, with --model"]
             raise UnknownNameError("model, though the picture was drawn with it", model, known)
-    if weak is None and recipe.weak is not None:
-        weak = str(recipe.weak.get("name", ""))
-        if weak not in shipped():
-            raise UnknownNameError("weaker model", weak, [*shipped(), "its folder, with --weak-model"])
-    return load(model, device, recipe.dtype, recipe.threads, weak)
+    weak = weak or _beside("weaker model", "--weak-model", recipe.weak)
+    refiner = refiner or _beside("refiner", "--refiner", recipe.refiner)
+    return load(model, device, recipe.dtype, recipe.threads, weak, refiner=refiner)
+
+
+def _beside(what: str, flag: str, record: Mapping[str, Any] | None) -> str | None:
+    """A model beside the model, if it came with safelight."""
+    if record is None:
+        return None
+    name = str(record.get("name", ""))
+    if name not in shipped():
+        raise UnknownNameError(what, name, [*shipped(), f"its folder, with {flag}"])
+    return name
 
 
 def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = None) -> Request:
@@ -119,7 +129,10 @@ def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = 
         strength=recipe.strength,
         mask=_recorded("mask", recipe.mask, mask),
         hires=_hires(recipe),
+        facts=recipe.facts,
+        handover=None if recipe.refiner is None else recipe.refiner["handover"],
         skip=recipe.skip,
+        emphasis=recipe.emphasis,
         rows=recipe.rows,
     )
 
@@ -161,7 +174,10 @@ def differing(then: Recipe, now: Recipe) -> Iterator[str]:
     for name, words in WORDS.items():
         if getattr(then, name) != getattr(now, name):
             yield f"{words} was {getattr(then, name)}, now {getattr(now, name)}"
-    told = {"model", "weak", "image", "mask", *WORDS}
+    yield from _files("refiner", (then.refiner or {}).get("files", {}), (now.refiner or {}).get("files", {}))
+    if (then.refiner or {}).get("handover") != (now.refiner or {}).get("handover"):
+        yield "the refiner took over elsewhere"
+    told = {"model", "weak", "refiner", "image", "mask", *WORDS}
     for name in sorted({each.name for each in fields(Recipe)} - told):
         before, after = getattr(then, name), getattr(now, name)
         if _plain(before) != _plain(after):

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from PIL.Image import Image
 
 from safelight.core.path import Level
+from safelight.encoders.emphasis import emphasis
 from safelight.errors import PromptError, RequestError
+from safelight.generate.facts import plain
 from safelight.generate.guiding import Rule, checked
 from safelight.generate.hires import Hires
 
@@ -46,13 +48,17 @@ class Request:
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
         mask: with ``image`` and of its size, white where it is repainted, black where it is kept.
         hires: a second pass at a larger size over what this one draws; the picture has the larger size.
+        facts: numbers that the network is told beside the text, such as {"original": (1024, 1024)}; see ``Model.facts``.
+        handover: where the refiner takes over from the model: 0 (at pure noise) to 1 (never); None without one.
         skip: layers of the text encoder left out at its end, 0 for none.
+        emphasis: how weights in the prompts are written and what they do: ``none`` (nothing is a sign), ``a1111``,
+            ``comfyui`` or ``compel``.
         rows: rows of every network call, 0 for as many as the guidance needs; more buys throughput for batches.
             Pictures of equal ``rows`` are equal to the last bit.
 
     Raises:
         RequestError: a number out of its range, or options that contradict each other.
-        PromptError: a text that is not one, such as undecoded bytes.
+        PromptError: a text that is not one, such as undecoded bytes. UnknownNameError: no such emphasis.
     """
 
     prompt: str = ""
@@ -75,7 +81,10 @@ class Request:
     strength: float | None = None
     mask: Image | None = None
     hires: Hires | None = None
+    facts: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    handover: float | None = None
     skip: int = 0
+    emphasis: str = "none"
     rows: int = 0
 
     def __post_init__(self) -> None:
@@ -96,6 +105,8 @@ class Request:
             raise RequestError("a strength or a mask needs an image to start from")
         if self.hires and self.hires.steps is not None and not 1 <= self.hires.steps <= MAX_STEPS:
             raise RequestError(f"the steps of hires must lie between 1 and {MAX_STEPS}, not {self.hires.steps}")
+        object.__setattr__(self, "facts", plain(self.facts))
+        self._check_handover()
         if self.hires and self.mask:
             raise RequestError("hires draws the whole picture again; leave the mask out, or enlarge before painting")
         if self.image and self.mask and self.image.size != self.mask.size:
@@ -104,10 +115,20 @@ class Request:
         for text in (self.prompt, self.negative):
             if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
                 raise PromptError(f"the prompt {text[:40]!r} holds bytes that are no text; write it in UTF-8")
+        emphasis(self.emphasis)
         if self.skip < 0:
             raise RequestError(f"skip counts layers, 0 or more, not {self.skip}")
         if not 0 <= self.rows <= 64:
             raise RequestError(f"the rows of a call must lie between 0 and 64, not {self.rows}")
+
+    def _check_handover(self) -> None:
+        if self.handover is None:
+            return
+        if not 0.0 < self.handover < 1.0:
+            raise RequestError(f"the refiner takes over between 0 and 1, both left out, not at {self.handover:g}")
+        for what, given in (("hires", self.hires), ("a mask", self.mask)):
+            if given:
+                raise RequestError(f"{what} and a refiner that takes over cannot both be; leave one out")
 
     def _check_guidance(self) -> None:
         scales = self.guidance

@@ -18,9 +18,11 @@ from safelight.core.run import Denoised
 from safelight.core.samplers.plusplus import gain
 from safelight.core.samplers.row import Bound, Sampler
 from safelight.core.samplers.table import SAMPLERS
+from safelight.encoders.emphasis import script
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
-from safelight.generate.compose import ONE_ROW, compose, numbers
+from safelight.generate import facts
+from safelight.generate.compose import ONE_ROW, compose, numbers, replaced
 from safelight.generate.hires import Hires
 from safelight.generate.levels import visit
 from safelight.generate.picture import to_mask
@@ -30,6 +32,11 @@ from safelight.weights.notes import notes
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 """For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""
 
+NEEDS = {("inpaint",): "an image and a mask", ("upscale",): "an image to enlarge, and no mask"}
+"""What to bring to models that do one thing only."""
+
+HANDED = "handed over"
+"""How a refiner's pass begins: from latents that are noisy still."""
 STAND_IN = Image.new("RGB", (1, 1))
 """The image of a pass whose image is not yet drawn; its size is given, and its pixels are never looked at."""
 
@@ -40,7 +47,7 @@ class Settled:
 
     Attributes:
         request: with every number filled in.
-        task: ``text``, ``image`` or ``inpaint``.
+        task: ``text``, ``image``, ``inpaint`` or ``upscale``.
         sampler: bound to the model's path.
         schedule: name of the schedule, ``model`` for the levels that the model's files ask for, or a list written out.
         laid: every option of the schedule.
@@ -48,8 +55,8 @@ class Settled:
         size: (width, height) in pixels.
         rule: the guidance, with all that the request adds to it.
         noise: the kind of noise; ``fresh`` wherever the steps draw none and the start is our own.
-        begin: how a later pass begins from what the one before it left: a name of ``hires.UPSCALERS``; empty for the
-            first.
+        begin: how a later pass begins from what the one before it left: a name of ``hires.UPSCALERS``, or HANDED for
+            the refiner's; empty for the first.
         then: the pass that follows.
     """
 
@@ -77,6 +84,11 @@ class Settled:
         return scales if len(scales) > 1 else scales[0]
 
     @property
+    def rest(self) -> int:
+        """Steps of the schedule that are left to the refiner."""
+        return len(self.then.levels) - 1 if self.then and self.then.begin == HANDED else 0
+
+    @property
     def branches(self) -> int:
         """Questions that the guidance asks at a level, at most."""
         return max(len(self.rule.branches(level)) for level in self.levels[:-1])
@@ -102,17 +114,22 @@ class Settled:
         return None if None in counts else sum(count for count in counts if count is not None)
 
 
-def settle(model: Model, request: Request, weak: Model | None = None) -> Settled:
+def settle(model: Model, request: Request, weak: Model | None = None, refiner: Model | None = None) -> Settled:
     """Decide everything that the request leaves open.
 
     Args:
         weak: the weaker model that autoguidance leads away from.
+        refiner: the model that takes over where the request says.
 
     Raises:
         RequestError: the model cannot do what is asked, or a number does not fit it.
         UnknownNameError: no such sampler, schedule or option. ImageError: a mask without white.
+        PromptError: a sign of emphasis that cannot be meant.
     """
+    facts.fit(facts.plain(request.facts), [model, *([refiner] if refiner and request.handover else [])])
     first = _pass(model, request, weak)
+    if request.handover is not None:
+        return _handed(model, first, request.handover, refiner)
     if request.hires is None:
         return first
     try:
@@ -139,19 +156,51 @@ def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) ->
     return replace(_pass(model, asked, weak), begin=hires.upscaler)
 
 
+def _handed(model: Model, first: Settled, handover: float, refiner: Model | None) -> Settled:
+    """The first pass up to where the refiner takes over, and the refiner's: each is the expert of a range of noise.
+
+    The levels of one schedule are shared; the refiner takes those below (1 - handover) of the training table.
+    """
+    request = first.request
+    if refiner is None:
+        raise RequestError("nothing is there to take over; give a refiner (refiner=..., --refiner)")
+    if replaced(model) != replaced(refiner) or model.path != refiner.path:
+        what = "noise path" if replaced(model) == replaced(refiner) else "latents"
+        raise RequestError(f"the refiner has other {what} than this model; give one that was trained alike")
+    if request.skip > refiner.skips:
+        raise RequestError(f"{request.skip} layers cannot be skipped; the refiner's text encoder allows {refiner.skips}")
+    if kinds.KINDS[first.noise].steps == "stream" and next(draws(first.sampler, first.levels), None):
+        raise RequestError(f"noise {first.noise!r} is not known for two models in turn; use 'path' or 'fresh'")
+    limit, last = round(model.path.steps * (1.0 - handover)), len(first.levels) - 1
+    place = next((k for k, level in enumerate(first.levels[:-1]) if level.t < limit), last)
+    if not 0 < place < last:
+        who = "the refiner" if place else "the model itself"
+        raise RequestError(f"handed over at {handover:g}, {who} has no step to do; move it, or take more steps")
+    levels, asked = first.levels[place:], replace(request, rows=first.rows)
+    bound = first.sampler.sampler.bind(refiner.path, first.sampler.options)
+    rule = compose(refiner, asked, levels, both=bound.sampler.uncond, weak=None)
+    then = replace(first, request=asked, sampler=bound, levels=levels, rule=rule, begin=HANDED)
+    return replace(first, levels=first.levels[: place + 1], then=then)
+
+
 def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     own = notes(model.folder).get("defaults", {})
     task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
+    task = "upscale" if task == "image" and model.enlarge else task
     if task not in model.tasks:
-        need = "an image and a mask" if model.tasks == ("inpaint",) else "another model"
+        need = NEEDS.get(model.tasks, "another model")
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
     visited = visit(model, request, request.steps or int(own.get("steps", STEPS)))
     sampler, levels = SAMPLERS[visited.pair.sampler], visited.levels
     named = visited.pair.options if request.sampler else model.defaults.options
     options = {**named, **checked(sampler, request.options)}
     strength = request.strength
-    if request.image is not None and not visited.options["first"]:
-        strength = (1.0 if model.conceal else STRENGTH) if strength is None else strength
+    if task == "upscale":
+        if strength is not None or visited.options["first"] or request.hires:
+            raise RequestError("the image to enlarge is not painted over; leave out strength, first and hires")
+    elif request.image is not None and not visited.options["first"]:
+        usual = STRENGTH if model.defaults.strength is None else model.defaults.strength
+        strength = (1.0 if model.conceal else usual) if strength is None else strength
         levels = schedule.start(levels, strength)
     guidance = request.guidance
     if guidance is None:
@@ -160,8 +209,15 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
             guidance = round(guidance / gain(levels), 3)
     size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
     model.latent.shape(*size)
+    if model.enlarge and any(edge % model.enlarge.multiple for edge in size):
+        multiple = model.enlarge.multiple
+        raise RequestError(f"the enlarged size must be multiples of {multiple}, not {size[0]}x{size[1]}")
     if request.skip > model.skips:
         raise RequestError(f"{request.skip} layers cannot be skipped; this model's text encoder allows {model.skips}")
+    if request.emphasis not in model.emphases:
+        raise RequestError(f"this model reads no signs of emphasis {request.emphasis!r}; it reads {model.emphases[0]!r}")
+    for text in (request.prompt, request.negative):
+        script(text, request.emphasis, visited.steps)
     if request.mask is not None:
         to_mask(request.mask, size)
     bound = sampler.bind(model.path, options)
@@ -171,6 +227,7 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     next(bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)))
     filled = replace(request, steps=visited.steps, guidance=guidance, strength=strength, size=size)
     rule = compose(model, filled, levels, both=sampler.uncond, weak=weak)
+    facts.idle(facts.plain(request.facts), guided=any("uncond" in rule.branches(level) for level in levels[:-1]))
     noise = noise_of(bound, levels, filled)
     return Settled(filled, task, bound, visited.schedule, visited.options, levels, size, rule, noise)
 
@@ -249,8 +306,8 @@ def checked(sampler: Sampler, options: Mapping[str, float | str]) -> dict[str, f
 
 
 def fitted(model: Model, request: Request) -> tuple[int, int]:
-    """The size of the request's image, each edge rounded to the nearest multiple of the model's stride."""
+    """The size of the request's image, enlarged where the model does that, in the nearest multiples that it draws."""
     assert request.image is not None
-    stride = model.latent.stride
-    width, height = (max(stride, round(edge / stride) * stride) for edge in request.image.size)
+    factor, stride = (model.enlarge.factor, model.enlarge.multiple) if model.enlarge else (1, model.latent.stride)
+    width, height = (max(stride, round(factor * edge / stride) * stride) for edge in request.image.size)
     return width, height

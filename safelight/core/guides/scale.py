@@ -52,8 +52,12 @@ class ByStep:
 
     def __call__(self, level: Level) -> Strength:
         """The strength of the step that begins at this level or before it."""
-        place = bisect_right([each.lam for each in self.levels[:-1]], level.lam) - 1
-        return self.strengths[max(place, 0)]
+        return self.strengths[step_at(self.levels, level)]
+
+
+def step_at(levels: Sequence[Level], level: Level) -> int:
+    """The step, from 0, that begins at this level or before it; the first for what is noisier than all of them."""
+    return max(bisect_right([each.lam for each in levels[:-1]], level.lam) - 1, 0)
 
 
 def checked(scale: Scale, what: str = "guidance scale") -> None:

@@ -1,7 +1,7 @@
 """Everything in a released Stable Diffusion folder (1, 2, XL), loaded, and the parts checked against each other.
 
 A folder holds ``model_index.json`` and a folder per part: ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` and
-``scheduler``; XL has ``text_encoder_2`` and ``tokenizer_2`` too. XL's refiner is refused: it is told a score of beauty.
+``scheduler``; XL has ``text_encoder_2`` and ``tokenizer_2`` too, its refiner has those only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from safelight.encoders.checkpoints import load_clip_text
 from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, WeightsError
+from safelight.families.sd import facts
 from safelight.families.sd.checkpoints import load_unet
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.vae.checkpoints import load_kl
@@ -61,9 +62,7 @@ def read_parts(index: Index) -> Parts:
     for part in ("unet", "vae", "scheduler"):
         if part not in index.parts:
             raise WeightsError(f"{folder / 'model_index.json'}: names no {part}; is this Stable Diffusion 1, 2 or XL?")
-    names = [part for part in ("text_encoder", "text_encoder_2") if part in index.parts]
-    if not names:
-        raise WeightsError(f"{folder / 'model_index.json'}: names no text_encoder; prompts cannot be read")
+    names = encoders_of(index)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     readers = tuple(
         fitting(
@@ -82,6 +81,24 @@ def read_parts(index: Index) -> Parts:
     for name in names:
         read += sorted(file for file in (folder / tokenizer_of(name)).iterdir() if file.is_file())
     return Parts(index, unet, vae, readers, read_json(scheduler), tuple(read))
+
+
+def encoders_of(index: Index) -> list[str]:
+    """The names of the text encoders of a folder, in order; WeightsError where it has none."""
+    names = [part for part in ("text_encoder", "text_encoder_2") if part in index.parts]
+    if not names:
+        raise WeightsError(f"{index.folder / 'model_index.json'}: names no text_encoder; prompts cannot be read")
+    return names
+
+
+def read_tokenizers(index: Index) -> dict[str, ClipTokenizer]:
+    """The name of each text encoder of a folder and its tokenizer, read without the networks.
+
+    Raises:
+        WeightsError: the folder names no text encoder, or a file of a tokenizer is missing.
+        ConfigError: a tokenizer's file says what cannot be.
+    """
+    return {name: ClipTokenizer.from_folder(index.folder / tokenizer_of(name)) for name in encoders_of(index)}
 
 
 def check_parts(folder: Path, unet: UNet, vae: AutoencoderKL, readers: Sequence[Reader]) -> None:
@@ -116,14 +133,19 @@ def fitting(tokenizer: ClipTokenizer, encoder: ClipText, place: Path) -> Reader:
 
 
 def _told(folder: Path, unet: UNetConfig, encoder: ClipTextConfig) -> None:
-    """Check that XL's U-Net is told what this program tells it: the pooled text and six sizes."""
-    pooled = encoder.projection_dim if encoder.projection else encoder.hidden_size
-    width, asked = pooled + 6 * (unet.addition_time_embed_dim or 0), unet.projection_class_embeddings_input_dim
-    if width != asked:
+    """Check that XL's U-Net is told what this program tells it: the pooled text and six sizes, or its refiner five."""
+    pooled, asked = pooled_width(encoder), unet.projection_class_embeddings_input_dim
+    known = [pooled + count * (unet.addition_time_embed_dim or 0) for count in (6, facts.REFINED)]
+    if asked not in known:
         raise ConfigError(
-            f"{folder}: the U-Net is told {asked} numbers beside the text, pooled text and six sizes are {width}; "
-            "XL's refiner, which is told five and a score of beauty, is not supported"
+            f"{folder}: the U-Net is told {asked} numbers beside the text, pooled text and six sizes are {known[0]}; "
+            f"a refiner's four and a score are {known[1]}"
         )
+
+
+def pooled_width(encoder: ClipTextConfig) -> int:
+    """How wide the pooled text of an encoder is."""
+    return encoder.projection_dim if encoder.projection else encoder.hidden_size
 
 
 def tokenizer_of(encoder: str) -> str:

@@ -146,6 +146,21 @@ def vocabulary(index: Index, variant: Variant, encoder: str) -> tuple[Path, str]
     )
 
 
+def read_vocabularies(index: Index) -> dict[str, ClipTokenizer]:
+    """The name of each text encoder of a single file and its tokenizer, read without the networks.
+
+    Raises:
+        WeightsError, ConfigError: see `understand` and `vocabulary`.
+    """
+    told = understand(index.folder, pickles=index.pickles)
+    names = sorted(each.part for each in told.found.components if each.part.startswith("text_encoder"))
+    found = {}
+    for name in names:
+        place, pad = vocabulary(index, told.variant, name)
+        found[name] = ClipTokenizer.from_folder(place, pad=pad)
+    return found
+
+
 def _reader(index: Index, variant: Variant, name: str, encoder: ClipText) -> tuple[Reader, Path]:
     place, pad = vocabulary(index, variant, name)
     return fitting(ClipTokenizer.from_folder(place, pad=pad), encoder, place), place

@@ -14,12 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from safelight.encoders.chunks import Chunk
+from safelight.encoders.emphasis import EMPHASES, lay
+from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError
 from safelight.families.family import Defaults, Family, Model, Ported, Prompt, Words
-from safelight.families.sd import scheduler
+from safelight.families.sd import facts, scheduler
 from safelight.families.sd.model import Added, UNet
-from safelight.families.sd.parts import Parts, Reader, read_parts
-from safelight.families.sd.single import read_single, single_index
+from safelight.families.sd.parts import Parts, Reader, pooled_width, read_parts, read_tokenizers
+from safelight.families.sd.single import read_single, read_vocabularies, single_index
 from safelight.nn.embed import sinusoid
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.transformer import TransformerBlock
@@ -68,13 +71,18 @@ class Told:
         }
         return Told(**moved)
 
+    def stretch(self, times: int) -> Told:
+        """The text ``times`` over: attention takes the mean of equal tokens, so nothing changes but the length."""
+        return replace(self, context=self.context.repeat(1, times, 1))
+
 
 class Text(NamedTuple):
-    """A prompt read by every encoder: context [1, M, X], pooled [1, P] or None, and what was cut off."""
+    """A prompt read by every encoder: context [1, M, X], pooled [1, P] or None, what was cut off, and the chunks of M."""
 
     context: Tensor
     pooled: Tensor | None
     cut: tuple[str, ...]
+    chunks: int
 
 
 def load(index: Index) -> Model:
@@ -104,6 +112,7 @@ def load(index: Index) -> Model:
         added = Added(pooled=told.pooled, times=told.times, guidance=told.scale)
         return unet(x, t, told.context, added=added, ports=ports)
 
+    refines = told_numbers(parts) == facts.REFINED
     wave = unet.config.time_cond_proj_dim or 0
 
     size = unet.config.sample_size * latent.stride
@@ -116,16 +125,29 @@ def load(index: Index) -> Model:
         path=plan.path,
         prediction=plan.prediction,
         latent=latent,
-        tasks=("inpaint",) if shown else ("text", "image", "inpaint"),
-        defaults=Defaults(size, size, plan.levels, plan.start, plan.sampler, plan.options),
+        tasks=("inpaint",) if shown else ("image", "inpaint") if refines else ("text", "image", "inpaint"),
+        defaults=Defaults(
+            *(size, size, plan.levels, plan.start, plan.sampler, plan.options), strength=0.3 if refines else None
+        ),
         encode=lambda prompt: encode(parts, prompt),
         predict=predict,
         conceal=conceal if shown else None,
         ported=ported(unet, predict),
         tell=(lambda told, scale: tell(told, scale, wave)) if wave else None,
+        facts=facts.names(told_numbers(parts)),
         skips=min(reader.encoder.config.num_hidden_layers for reader in parts.readers) - (2 if is_xl(parts) else 1),
+        emphases=tuple(EMPHASES),
         files=parts.files,
     )
+
+
+def tokenizers(index: Index) -> dict[str, ClipTokenizer]:
+    """The name of each text encoder and its tokenizer, read without the networks.
+
+    Raises:
+        WeightsError, ConfigError: see `read_tokenizers` and `read_vocabularies`.
+    """
+    return read_vocabularies(index) if index.folder.is_file() else read_tokenizers(index)
 
 
 def ported(unet: UNet, predict: Callable[[Tensor, Tensor, Told, Ports], Tensor]) -> Ported:
@@ -151,6 +173,11 @@ def is_xl(parts: Parts) -> bool:
     return parts.unet.config.addition_embed_type is not None
 
 
+def told_numbers(parts: Parts) -> int:
+    """How many sizes, crops and scores the U-Net is told: 6 (XL), 5 (its refiner) or none."""
+    return facts.count(parts.unet.config, pooled_width(parts.readers[-1].encoder.config))
+
+
 def encode(parts: Parts, prompt: Prompt) -> Words:
     """A prompt as the U-Net is told it: one row."""
     device = parts.unet.conv_in.weight.device
@@ -158,13 +185,12 @@ def encode(parts: Parts, prompt: Prompt) -> Words:
     text = read_text(parts.readers, prompt, xl=xl, device=device)
     if not xl:
         return Words(Told(text.context), text.cut)
-    width, height = prompt.size
-    times = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device)
+    times = facts.times(prompt, told_numbers(parts), device)
     told = Told(text.context, text.pooled, times)
-    if prompt.negative and not prompt.text and parts.index.settings.get("force_zeros_for_empty_prompt"):
+    if prompt.negative and not prompt.text and parts.index.settings.get("force_zeros_for_empty_prompt", True):
         zeros = None if text.pooled is None else torch.zeros_like(text.pooled)
         told = replace(told, context=torch.zeros_like(told.context), pooled=zeros)
-    return Words(told, text.cut)
+    return Words(told, text.cut, text.chunks)
 
 
 @torch.no_grad()
@@ -174,17 +200,43 @@ def read_text(readers: Sequence[Reader], prompt: Prompt, *, xl: bool, device: to
     Stable Diffusion 1 and 2 take the last layer, XL the last but one without its normalisation; ``prompt.skip`` goes as
     many layers further down.
     """
-    columns, pooled, cut = [], None, []
-    for reader in readers:
-        tokens = reader.tokenizer.encode(prompt.text)
-        read = reader.encoder(torch.tensor([tokens.ids], device=device))
+    laid = [lay(reader.tokenizer, prompt.text, prompt.emphasis) for reader in readers]
+    chunks = max(len(each.chunks) for each in laid)
+    columns, pooled = [], None
+    for reader, each in zip(readers, laid):
+        column, pooled = read_column(reader, each.chunks, prompt, xl=xl, device=device)
+        # Two encoders may cut at other places; the one that is done first has nothing to say of what follows.
+        for _ in range(chunks - len(each.chunks)):
+            column.append(read_column(reader, lay(reader.tokenizer, "", "none").chunks, prompt, xl=xl, device=device)[0][0])
+        columns.append(torch.cat(column, dim=1))
+    return Text(torch.cat(columns, dim=-1), pooled, tuple(each.cut for each in laid if each.cut), chunks)
+
+
+def read_column(
+    reader: Reader, chunks: Sequence[Chunk], prompt: Prompt, *, xl: bool, device: torch.device
+) -> tuple[list[Tensor], Tensor]:
+    """What one encoder says of each chunk, [1, L, X] with the weights, and the pooled text of the first, [1, P].
+
+    Every chunk is read alone, so its numbers do not depend on how many there are.
+    """
+
+    def read(ids: Sequence[int], seen: Sequence[bool] | None) -> tuple[Tensor, Tensor]:
+        mask = None if seen is None else torch.tensor([seen], device=device)
+        found = reader.encoder(torch.tensor([ids], device=device), mask)
+        summary = found.projected if found.projected is not None else found.pooled
         if xl:
-            columns.append(read.hidden[-2 - prompt.skip])
-            pooled = read.projected if read.projected is not None else read.pooled
-        else:
-            columns.append(reader.encoder.normed(read.hidden[-1 - prompt.skip]) if prompt.skip else read.last)
-        cut += [tokens.cut] if tokens.cut else []
-    return Text(torch.cat(columns, dim=-1), pooled, tuple(cut))
+            return found.hidden[-2 - prompt.skip], summary
+        return (reader.encoder.normed(found.hidden[-1 - prompt.skip]) if prompt.skip else found.last), summary
+
+    columns, pooled = [], []
+    for chunk in chunks:
+        z, summary = read(chunk.ids, None)
+        if chunk.weighted:
+            empty = reader.tokenizer.row(())
+            z = EMPHASES[prompt.emphasis].weigh(z, chunk, empty, lambda ids, seen: read(ids, seen)[0])
+        columns.append(z)
+        pooled.append(summary)
+    return columns, pooled[0]
 
 
 def conceal(told: Told, mask: Tensor, latents: Tensor) -> Told:
@@ -192,4 +244,4 @@ def conceal(told: Told, mask: Tensor, latents: Tensor) -> Told:
     return replace(told, shown=torch.cat([mask, latents], dim=1))
 
 
-SD = Family("sd", PIPELINES | XL_PIPELINES, load, single_index)
+SD = Family("sd", PIPELINES | XL_PIPELINES, load, single_index, tokenizers)
