@@ -7,7 +7,7 @@ from pathlib import Path
 from safelight.evaluate.figures import renewed
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs/learn/seeds.md")
+PAGES = tuple(ROOT / page for page in ("README.md", "docs/learn/seeds.md", "docs/choose/a-sampler.md"))
 
 if __name__ == "__main__":
     for page in PAGES:

@@ -1,24 +1,29 @@
 """The figures of the documentation, written from the files that measuring left: never by hand.
 
 ``<!-- figures:start -->`` begins one table of speed (the newest line of every ``benchmarks/results/*.jsonl``) and one
-of claims (those of ``evidence/*.json`` that have a bar); ``<!-- figures:CASE -->`` begins the speed of one case. Both
-go up to ``<!-- figures:end -->``. ``python -m benchmarks.readme`` renews them.
+of claims (those of ``evidence/*.json`` that have a bar, but the many of samplers); ``<!-- figures:CASE -->`` begins the
+speed of one case, ``<!-- figures:samplers -->`` what samplers do to pictures. All go up to ``<!-- figures:end -->``.
+``python -m benchmarks.readme`` renews them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from safelight.errors import ConfigError
 from safelight.evaluate.bench import Line
 from safelight.evaluate.evidence import Claim, read
+from safelight.evaluate.samplers import BUDGETS
 
 START, END = "<!-- figures:start -->", "<!-- figures:end -->"
 MARKED = re.compile(rf"(<!-- figures:(?!end)([a-z0-9-]+) -->)\n(?:(?!{END}).)*{END}", re.DOTALL)
+SAMPLERS = "samplers"
+"""The file of claims that has a table of its own: a sampler a row."""
+MEASURED = re.compile(r"(\S+), (\S+) evaluations: (stated attributes right|distance from the solution)")
 NONE_YET = "Nothing has been measured yet."
 
 
@@ -38,6 +43,8 @@ def block(name: str, root: Path) -> str:
     """What belongs behind a marker: ``start`` for all figures, else the speed of the case of that name."""
     if name == "start":
         return figures(root)
+    if name == SAMPLERS:
+        return samplers(read(root / "evidence" / f"{SAMPLERS}.json"))
     file = root / "benchmarks/results" / f"{name}.jsonl"
     return "\n\n".join(_speed([newest(file)])) if file.is_file() else NONE_YET
 
@@ -45,9 +52,34 @@ def block(name: str, root: Path) -> str:
 def figures(root: Path) -> str:
     """Both tables as Markdown."""
     lines = [newest(file) for file in sorted((root / "benchmarks/results").glob("*.jsonl"))]
-    claims = [entry for file in sorted((root / "evidence").glob("*.json")) for entry in read(file) if entry.bar]
+    files = [file for file in sorted((root / "evidence").glob("*.json")) if file.stem != SAMPLERS]
+    claims = [entry for file in files for entry in read(file) if entry.bar]
     parts = [*_speed(lines), *_claims(claims)]
     return "\n\n".join(parts) or NONE_YET
+
+
+def samplers(claims: Sequence[Claim]) -> str:
+    """A row for each sampler, a column for each number of evaluations: right, and how far from the solution."""
+    found = [(match, entry) for entry in claims if (match := MEASURED.fullmatch(entry.claim))]
+    if not found:
+        return NONE_YET
+    cells: dict[tuple[str, float], list[str]] = {}
+    for match, entry in found:
+        right = match[3].startswith("stated")
+        text = f"{100 * entry.value:.0f} %" if right else f"{entry.value:.2g}"
+        cells.setdefault((match[1], float(match[2])), []).append(text)
+    rows = []
+    for name in dict.fromkeys(name for name, _ in cells):
+        own = {spent: ", ".join(texts) for (each, spent), texts in cells.items() if each == name}
+        rows.append([f"`{name}`", *(_nearest(own, budget) for budget in BUDGETS)])
+    heads = ["sampler", *(f"{budget} evaluations" for budget in BUDGETS)]
+    return "\n\n".join([_table(heads, rows), _origins((entry.commit, entry.machine) for _, entry in found)])
+
+
+def _nearest(own: Mapping[float, str], budget: float) -> str:
+    """What was measured with at most this many evaluations and more than half of them."""
+    fitting = [spent for spent in own if budget / 2 < spent <= budget]
+    return own[max(fitting)] if fitting else "-"
 
 
 def newest(file: Path) -> Line:

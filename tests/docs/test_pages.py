@@ -54,9 +54,9 @@ def test_every_sampler_stands_in_its_table_with_what_it_claims() -> None:
         noise, options = "yes" if row.stochastic else "no", ", ".join(f"`{option}`" for option in sorted(row.options))
         line = f"| `{name}` | {each} | {row.order} | {noise} | "
         found = [
-            text for text in section("docs/choose/sampler.md", "All of them").splitlines() if text.startswith(line)
+            text for text in section("docs/choose/a-sampler.md", "All of them").splitlines() if text.startswith(line)
         ]
-        assert found, f"docs/choose/sampler.md lacks a line that begins with {line}"
+        assert found, f"docs/choose/a-sampler.md lacks a line that begins with {line}"
         assert ", ".join(sorted(re.findall(r"`\w+`", found[0][len(line) :]))) == options
 
 

@@ -12,7 +12,7 @@ from benchmarks.readme import PAGES
 from safelight.errors import ConfigError
 from safelight.evaluate.bench import Line
 from safelight.evaluate.evidence import Finding, claim, record
-from safelight.evaluate.figures import END, NONE_YET, START, figures, newest, renewed
+from safelight.evaluate.figures import END, NONE_YET, START, figures, newest, renewed, samplers
 from safelight.evaluate.origin import Origin
 from tests.architecture.source import ROOT
 
@@ -62,6 +62,18 @@ def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
     page = renewed(f"# a\n{START}\nold\n{END}\nz\n", tmp_path)
     assert page == f"# a\n{START}\n{NONE_YET}\n{END}\nz\n"
     assert renewed(page, tmp_path) == page
+
+
+def test_samplers_have_a_row_each_and_a_column_for_each_budget() -> None:
+    found = [
+        Finding("heun, 5 evaluations: stated attributes right", 0.5, "share of 8 pictures'"),
+        Finding("heun, 39 evaluations: stated attributes right", 0.995, "share of 8 pictures'"),
+        Finding("heun, 39 evaluations: distance from the solution", 0.0123, "share of its size"),
+        Finding("heun, one step: order 3 declared, missed by", 0.1, "orders", "<= 0.3"),
+    ]
+    shown = samplers([claim(finding, HERE) for finding in found])
+    assert "| `heun` | 50 % | - | - | 100 %, 0.012 |" in shown
+    assert "one step" not in shown
 
 
 @pytest.mark.parametrize("page", ["# a\n", f"{START}\n", f"{END}\n{START}\n"])
