@@ -126,6 +126,9 @@ def test_shards_of_two_variants_never_mix(tmp_path: Path) -> None:
     write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": names[0]}})
     with pytest.raises(ConfigError, match="several variants"):
         weight_files(tmp_path)
+    write_json(tmp_path / "model.safetensors.index.fp16.json", {"weight_map": {"a": names[0], "b": names[1]}})
+    with pytest.raises(ConfigError, match="several variants"):
+        weight_files(tmp_path, "fp16")
     write_json(tmp_path / "model.safetensors.index.fp16.json", {"weight_map": {"a": names[0]}})
     assert weight_files(tmp_path, "fp16") == [tmp_path / names[0]]
 
