@@ -9,6 +9,7 @@ import torch
 
 from safelight.errors import ConfigError, RequestError, UnknownNameError, WeightsError
 from safelight.families.family import Family, Model
+from safelight.families.sd.enlarging import ENLARGING
 from safelight.families.sd.wiring import SD
 from safelight.runtime.device import Place, folders, offline
 from safelight.weights.container import read_any
@@ -19,7 +20,7 @@ from safelight.weights.shelf import model_folders, shelved
 from safelight.weights.variants import tables_of
 
 DEFAULT = "figurines"
-FAMILIES: tuple[Family, ...] = (SD,)
+FAMILIES: tuple[Family, ...] = (SD, ENLARGING)
 DRAWS = ("checkpoint", "diffusion model")
 """What of other programs' folders can draw."""
 
