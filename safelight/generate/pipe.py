@@ -27,10 +27,12 @@ from safelight.errors import PredictionError, WeightsError
 from safelight.families.family import Model
 from safelight.generate import image as task
 from safelight.generate import models
+from safelight.generate.facts import plain
+from safelight.generate.passes import carried
 from safelight.generate.picture import to_picture
 from safelight.generate.recipe import KEY, TEXT, Recipe, finite
 from safelight.generate.request import Request
-from safelight.generate.settle import Settled, settle
+from safelight.generate.settle import HANDED, Settled, settle
 from safelight.runtime.device import Place, adopt, pick, wait
 from safelight.weights.hash import sha256
 from safelight.weights.notes import notes
@@ -104,6 +106,7 @@ class Pipe:
         name: of the model, or of its folder. folder: where it lies.
         model: its parts. place: device, number format and threads.
         weak: a weaker model of the same latents, which autoguidance leads away from.
+        refiner: the model that takes over where a request says.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Pipe:
     model: Model
     place: Place
     weak: Pipe | None = None
+    refiner: Pipe | None = None
 
     def __call__(self, request: Request | str, count: int = 1) -> Iterator[Shown]:
         """Draw ``count`` pictures, watching every evaluation; see `watch`."""
@@ -141,10 +145,10 @@ class Pipe:
 
     def settle(self, request: Request | str) -> Settled:
         """What exactly a request would compute, without computing it."""
-        return settle(self.model, _request(request), None if self.weak is None else self.weak.model)
+        return settle(self.model, _request(request), _model(self.weak), _model(self.refiner))
 
     def _watch(self, settled: Sequence[Settled], together: int) -> Iterator[Shown]:
-        first, scenes = 0, Scenes(self.model, None if self.weak is None else self.weak.model)
+        first, scenes = 0, Scenes(self.model, _model(self.weak))
         while first < len(settled):
             end = first + 1
             most = together or settled[first].together
@@ -156,22 +160,25 @@ class Pipe:
 
     def _group(self, settled: Sequence[Settled], scenes: Scenes) -> Iterator[Shown]:
         """Draw these at the same time, pass after pass."""
+        refined = Scenes(self.refiner.model, None) if self.refiner else scenes
         turns = [Turn(place, each, each) for place, each in enumerate(settled)]
         while turns:
-            yield from self._pass(turns, scenes)
+            for handed in (False, True):
+                if mine := [turn for turn in turns if (turn.now.begin == HANDED) == handed]:
+                    yield from self._pass(mine, refined if handed else scenes)
             turns = [turn for turn in turns if turn.go_on()]
 
     def _pass(self, turns: Sequence[Turn], scenes: Scenes) -> Iterator[Shown]:
-        """Draw one pass of each."""
+        """Draw one pass of each, with the model of the scenes."""
         adopt(self.place)
-        shared = []
+        model, shared = scenes.model, []
         for turn in turns:
             begun = time.perf_counter()
             scene = scenes.read(turn.now)
-            shared.append(scene if turn.left is None else task.carried(self.model, turn.now, scene, turn.left))
+            shared.append(scene if turn.left is None else carried(model, turn.now, scene, turn.left))
             turn.seconds["encode"] += time.perf_counter() - begun
-        jobs = [task.job(self.model, turn.now, scene) for turn, scene in zip(turns, shared)]
-        steps = sample_many(task.evaluator(self.model, None if self.weak is None else self.weak.model), jobs)
+        jobs = [task.job(model, turn.now, scene) for turn, scene in zip(turns, shared)]
+        steps = sample_many(task.evaluator(model, scenes.weak), jobs)
         live = dict(enumerate(turns))
         while live:
             adopt(self.place)  # at every resumption: another pipe of this thread may have drawn in between
@@ -246,6 +253,8 @@ class Pipe:
             image=source(request.image),
             mask=source(request.mask),
             hires=enlarged(settled),
+            facts={name: [*numbers] for name, numbers in plain(request.facts).items()},
+            refiner=self._refiner(settled),
             camera=notes(self.folder).get("camera"),
         )
 
@@ -253,6 +262,12 @@ class Pipe:
         if self.weak is None or not any(rule.name == "autoguidance" for rule in request.rules):
             return None
         return {"name": self.weak.name, "family": self.weak.model.family, "files": self.weak.hashes}
+
+    def _refiner(self, settled: Settled) -> dict[str, Any] | None:
+        if self.refiner is None or settled.request.handover is None or settled.then is None:
+            return None
+        model = {"name": self.refiner.name, "family": self.refiner.model.family, "files": self.refiner.hashes}
+        return {**model, "handover": settled.request.handover, "run": len(settled.then.levels) - 1}
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -299,6 +314,10 @@ class Scenes:
         return self.last[1]
 
 
+def _model(pipe: Pipe | None) -> Model | None:
+    return None if pipe is None else pipe.model
+
+
 def _request(request: Request | str) -> Request:
     return Request(request) if isinstance(request, str) else request
 
@@ -335,6 +354,7 @@ def load(
     threads: int | None = None,
     weak: str | None = None,
     source: models.Source = models.USUAL,
+    refiner: str | None = None,
 ) -> Pipe:
     """Load a model.
 
@@ -344,6 +364,7 @@ def load(
         device, dtype, threads: see `safelight.runtime.device.pick`.
         weak: name or folder of a weaker model of the same latents, for the rule ``autoguidance``.
         source: which files are taken where there is a choice.
+        refiner: name or folder of a model of the same latents, which takes over where a request says.
 
     Raises:
         UnknownNameError: no such model. WeightsError, ConfigError: it is damaged or of an unknown kind.
@@ -351,4 +372,5 @@ def load(
     place = pick(device, dtype, threads)
     folder = models.locate(model, source)
     lesser = None if weak is None else load(weak, device, dtype, threads)
-    return Pipe(models.label(model, folder), folder, models.load_model(folder, place, source), place, lesser)
+    finer = None if refiner is None else load(refiner, device, dtype, threads)
+    return Pipe(models.label(model, folder), folder, models.load_model(folder, place, source), place, lesser, finer)

@@ -1,0 +1,53 @@
+"""Numbers that some networks are told beside the text, such as the size that a picture had before it was cropped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from safelight.errors import RequestError, UnknownNameError
+from safelight.families.family import Model
+
+MOST = 100_000.0
+"""No edge, crop or score is beyond."""
+
+
+def plain(facts: Mapping[str, float | Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """Facts in one form: a tuple of numbers each.
+
+    Raises:
+        RequestError: a number that no fact can be.
+    """
+    told: dict[str, tuple[float, ...]] = {}
+    for name, value in facts.items():
+        numbers = (value,) if isinstance(value, int | float) else tuple(value)
+        told[name] = tuple(float(number) for number in numbers)
+        for number in told[name]:
+            if not (math.isfinite(number) and 0.0 <= number <= MOST):
+                raise RequestError(f"the fact {name} must lie between 0 and {MOST:g}, not {number:g}")
+    return told
+
+
+def fit(facts: Mapping[str, tuple[float, ...]], models: Sequence[Model]) -> None:
+    """Check that one of the models is told each of the facts, in as many numbers.
+
+    Raises:
+        UnknownNameError: none of them is told it. RequestError: too few numbers, or too many.
+    """
+    known = {name: count for model in models for name, count in model.facts.items()}
+    for name, numbers in facts.items():
+        if name not in known:
+            raise UnknownNameError("fact of this model", name, known or ["none"])
+        if len(numbers) != known[name]:
+            raise RequestError(f"the fact {name} is {known[name]} numbers, not {len(numbers)}")
+
+
+def idle(facts: Mapping[str, tuple[float, ...]], *, guided: bool) -> None:
+    """Refuse facts of a negative prompt that nothing asks.
+
+    Raises:
+        RequestError: they would do nothing.
+    """
+    for name in facts:
+        if name.startswith("negative-") and not guided:
+            raise RequestError(f"the fact {name} does nothing at guidance 1; raise the guidance or leave it out")
