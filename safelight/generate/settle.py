@@ -32,7 +32,7 @@ from safelight.weights.notes import notes
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 """For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""
 
-NEEDS = {("inpaint",): "an image and a mask", ("upscale",): "an image to enlarge, and no mask"}
+NEEDS: dict[tuple[str, ...], str] = {("inpaint",): "an image and a mask", ("upscale",): "an image to enlarge, and no mask"}
 """What to bring to models that do one thing only."""
 
 HANDED = "handed over"
@@ -168,7 +168,7 @@ def _handed(model: Model, first: Settled, handover: float, refiner: Model | None
         what = "noise path" if replaced(model) == replaced(refiner) else "latents"
         raise RequestError(f"the refiner has other {what} than this model; give one that was trained alike")
     if request.skip > refiner.skips:
-        raise RequestError(f"{request.skip} layers cannot be skipped; the refiner's text encoder allows {refiner.skips}")
+        raise RequestError(f"the refiner's text encoder allows {refiner.skips} layers to be skipped, not {request.skip}")
     if kinds.KINDS[first.noise].steps == "stream" and next(draws(first.sampler, first.levels), None):
         raise RequestError(f"noise {first.noise!r} is not known for two models in turn; use 'path' or 'fresh'")
     limit, last = round(model.path.steps * (1.0 - handover)), len(first.levels) - 1
