@@ -48,7 +48,9 @@ SDXL = {
     "addition_time_embed_dim": 4,
     "projection_class_embeddings_input_dim": 12 + 6 * 4,
 }
+REFINER = {**SDXL, "cross_attention_dim": 16, "projection_class_embeddings_input_dim": 12 + 5 * 4}
 UNETS = {
+    "refiner": REFINER,
     "sd1": SD1,
     "sd2": SD2,
     "sdxl": SDXL,
@@ -83,10 +85,11 @@ def tiny(kind: str = "sd1") -> Path:
 
 def write_tiny(folder: Path, kind: str) -> None:
     """Write a model of random weights that depend on nothing but its kind."""
-    xl = kind == "sdxl"
+    xl, refines = kind in ("sdxl", "refiner"), kind == "refiner"
     folder.mkdir()
-    encoders = {"text_encoder": False, **({"text_encoder_2": True} if xl else {})}
+    encoders = {**({} if refines else {"text_encoder": False}), **({"text_encoder_2": True} if xl else {})}
     pipeline = {"sdxl": "StableDiffusionXLPipeline", "inpaint": "StableDiffusionInpaintPipeline"}
+    pipeline |= {"refiner": "StableDiffusionXLImg2ImgPipeline"}
     index: dict[str, Any] = {"_class_name": pipeline.get(kind, "StableDiffusionPipeline")}
     for encoder, projects in encoders.items():
         tokenizer = encoder.replace("text_encoder", "tokenizer")
@@ -104,7 +107,8 @@ def write_tiny(folder: Path, kind: str) -> None:
     _part(folder / "vae", vae, "diffusion_pytorch_model", {"_class_name": "AutoencoderKL"})
     index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
     index |= {"scheduler": ["diffusers", "DDIMScheduler"]}
-    index |= {"force_zeros_for_empty_prompt": True} if xl else {"safety_checker": [None, None]}
+    index |= {"text_encoder": [None, None], "tokenizer": [None, None], "requires_aesthetics_score": True} if refines else {}
+    index |= {"force_zeros_for_empty_prompt": not refines} if xl else {"safety_checker": [None, None]}
     (folder / "scheduler").mkdir()
     _json(folder / "scheduler" / "scheduler_config.json", scheduler(PREDICTIONS.get(kind, "epsilon")))
     _json(folder / "model_index.json", index)

@@ -54,6 +54,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how("--ensd", type=int, metavar="N", default=0, help="A1111's eta noise seed delta, with its noise")
     how("--variation", metavar="SEED:X", help="mix in another seed's noise: 0 leaves this picture, 1 gives the other")
     how("--rescale", type=float, metavar="X", default=0.0, help="0 to 1, pulls the spread of guided predictions back")
+    how("--fact", metavar="NAME=VALUE", action="append", default=[], help="XL is told: original=1024x1024, crop=0,64 ...")
+    how("--refiner", metavar="MODEL", help="name or folder of a model that takes over near the end")
+    how("--handover", type=float, metavar="X", help="where it does, 0 (pure noise) to 1 (never); 0.8 by default")
     how("--clip-skip", type=int, metavar="N", default=1, help="text layer counted from the last, 1 is the last itself")
     over = parser.add_argument_group("over a picture").add_argument
     over("--image", metavar="FILE", help="start from this picture")
@@ -85,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("--json and -o - both want standard output; give one")
     from safelight.generate.pipe import load  # takes seconds, so what can be wrong is wrong before
 
-    pipe = load(args.model, args.device, args.dtype, args.threads, args.weak_model, source.source(args))
+    pipe = load(args.model, args.device, args.dtype, args.threads, args.weak_model, source.source(args), args.refiner)
     settled = [pipe.settle(request) for request in requests]
     desk = Desk(place, settled, args.json, _frames(args, place, settled))
     strange(pipe, requests)
@@ -216,6 +219,8 @@ def asked(args: argparse.Namespace) -> list[Request]:
         raise RequestError(f"--width is the rows of a call, 1 to 64, not {args.width}")
     if args.weak_model and not any(rule.partition(":")[0].strip() == "autoguidance" for rule in args.guidance_rule):
         raise RequestError("--weak-model is asked by --guidance-rule autoguidance only; give both or neither")
+    if args.handover is not None and args.refiner is None:
+        raise RequestError("--handover needs a --refiner that takes over")
     if args.image is None and (args.mask is not None or args.strength is not None):
         raise RequestError("--strength and --mask need an --image to start from")
     first = Request(
@@ -238,6 +243,8 @@ def asked(args: argparse.Namespace) -> list[Request]:
         strength=args.strength,
         mask=None if args.mask is None else open_picture(args.mask),
         hires=_hires(args),
+        facts=dict(_fact(text) for text in args.fact),
+        handover=args.handover if args.handover is not None else 0.8 if args.refiner else None,
         skip=args.clip_skip - 1,
         rows=args.width or 0,
     )
@@ -322,6 +329,17 @@ def _option(flag: str, text: str) -> tuple[str, str]:
         example = "eta=0.5" if flag == "--option" else "rho=5"
         raise RequestError(f"{flag} is NAME=VALUE, such as {example}, not {text!r}")
     return name.strip(), value.strip()
+
+
+def _fact(text: str) -> tuple[str, tuple[float, ...]]:
+    name, equals, value = text.partition("=")
+    try:
+        numbers = tuple(float(part) for part in value.lower().replace("x", ",").split(","))
+    except ValueError:
+        numbers = ()
+    if not (equals and name.strip() and numbers):
+        raise RequestError(f"--fact is NAME=VALUE, such as original=1024x1024, crop=0,64 or score=6, not {text!r}")
+    return name.strip(), numbers
 
 
 def _frames(args: argparse.Namespace, place: Output, settled: Sequence[Settled]) -> Frames | None:

@@ -12,6 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.png", help="a picture that safelight drew")
     parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default a model that came along")
     parser.add_argument("--weak-model", metavar="MODEL", help="the same of the weaker model, where there was one")
+    parser.add_argument("--refiner", metavar="MODEL", help="the same of the refiner, where there was one")
     parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, where there was one")
     parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
 
@@ -29,8 +30,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.weak_model and recipe.weak is None:
         raise RequestError("the picture was drawn without --weak-model; leave it out")
+    if args.refiner and recipe.refiner is None:
+        raise RequestError("the picture was drawn without --refiner; leave it out")
     request = request_of(recipe, image, mask)
-    pipe = load_for(recipe, args.model, args.weak_model)
+    pipe = load_for(recipe, args.model, args.weak_model, args.refiner)
     with Bar("drawing", pipe.settle(request).evaluations) as bar:
         for shown in pipe(request):
             bar.move(shown.index)

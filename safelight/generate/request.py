@@ -48,7 +48,8 @@ class Request:
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
         mask: with ``image`` and of its size, white where it is repainted, black where it is kept.
         hires: a second pass at a larger size over what this one draws; the picture has the larger size.
-        facts: numbers that the network is told beside the text, such as {"original": (1024, 1024)}; see ``Model.facts``.
+        facts: numbers that the network is told beside the text, such as ``{"original": (1024, 1024)}``; see
+            ``Model.facts``.
         handover: where the refiner takes over from the model: 0 (at pure noise) to 1 (never); None without one.
         skip: layers of the text encoder left out at its end, 0 for none.
         emphasis: how weights in the prompts are written and what they do: ``none`` (nothing is a sign), ``a1111``,

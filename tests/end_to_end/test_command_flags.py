@@ -18,6 +18,7 @@ from safelight.generate.recipe import recipe_in
 from safelight.runtime import device
 from tests.architecture.flags import FILE
 from tests.end_to_end.shell import PROMPT, Said, Shell, wrong
+from tests.end_to_end.test_command_passes import WRONG as PASSES
 from tests.generate.scenes import mask, picture
 from tests.models import tiny
 
@@ -39,7 +40,6 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "--noise": ("a1111-gpu",),
     "--variation": ("8:0.5",),
     "--clip-skip": ("2",),
-    "--hires": ("1.5",),
     "--dtype": ("bf16",),
 }
 # And what is said of a value that cannot be.
@@ -118,10 +118,6 @@ WRONG: dict[str, dict[str, str]] = {
         "18446744073709551616:0.5": "64 bits",
     },
     "--clip-skip": {"0": "1 and up", "4": "text encoder allows 2"},
-    "--hires": {"1": "more than 1", "9": "at most 8", "x": "invalid float", "1.05": "enlarge by more"},
-    "--hires-strength": {"0.5": "needs --hires", "2 --hires 2": "above 0 and not above 1"},
-    "--hires-steps": {"4": "needs --hires", "0 --hires 2": "between 1 and 1000, not 0"},
-    "--hires-upscaler": {"bicubic": "needs --hires", "lanzcos --hires 2": "nearest known: lanczos"},
     "--image": {"none.png": "no such file", ".": "cannot be read"},
     "--strength": {"0.5": "need an --image"},
     "--mask": {"mask.png": "need an --image"},
@@ -139,7 +135,7 @@ FILES = {"none.png", ".", "none/x.png", "none/x.gif"}  # what is wrong with thes
 TOLD_BY_ITS_OWN_TEST = {
     *("--prompt-file", "--model", "--weak-model", "--count", "--image", "--strength", "--mask", "--output", "--force", "--json"),
     *("--variant", "--tokenizer", "--allow-pickle", "--download"),
-    *("--hires-strength", "--hires-steps", "--hires-upscaler"),
+    *PASSES,
     *("--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
 }
 
@@ -207,19 +203,6 @@ def test_several_pictures_are_numbered_and_each_has_its_seed(shell: Shell) -> No
     assert [recipe_in(open_picture(name)).seed for name in shell.names()] == [5, 6, 7]
     shell.drawn("--seed", "6", "-o", "alone.png")
     assert shell.pixels == open_picture("x-2.png").tobytes()
-
-
-def test_the_second_pass_obeys_its_flags(shell: Shell) -> None:
-    plain = ("--hires", "1.5")
-    ways = [(), ("--hires-strength", "1"), ("--hires-steps", "3"), ("--hires-upscaler", "bicubic")]
-    seen = set()
-    for place, way in enumerate(ways):
-        shell.drawn(*plain, *way, "-o", f"{place}.png")
-        seen.add(shell.pixels)
-    assert len(seen) == len(ways)
-    said = shell.generate(*plain, "-o", "z.png", "--every-step", "steps")
-    assert "32x32 to 48x48" in said.out
-    assert [Image.open(file).size for file in sorted(Path("steps").iterdir())] == [(32, 32)] * 2 + [(48, 48)]
 
 
 @pytest.mark.parametrize("random", ["-1", "random", None])

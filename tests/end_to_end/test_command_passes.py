@@ -1,0 +1,88 @@
+"""``safelight generate``: the flags of a second pass, of a refiner, and of what networks are told beside the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from safelight.generate.file import open_picture
+from tests.end_to_end.shell import Shell, wrong
+from tests.models import tiny
+
+WRONG: dict[str, dict[str, str]] = {
+    "--hires": {"1": "more than 1", "9": "at most 8", "x": "invalid float", "1.05": "enlarge by more"},
+    "--hires-strength": {"0.5": "needs --hires", "2 --hires 2": "above 0 and not above 1"},
+    "--hires-steps": {"4": "needs --hires", "0 --hires 2": "between 1 and 1000, not 0"},
+    "--hires-upscaler": {"bicubic": "needs --hires", "lanzcos --hires 2": "nearest known: lanczos"},
+    "--fact": {"crop": "NAME=VALUE", "crop=x": "NAME=VALUE", "crop=0,-1": "between 0 and", "crop=0,1": "unknown fact"},
+    "--refiner": {"figurine5": "unknown model"},
+    "--handover": {"0.5": "needs a --refiner"},
+}
+
+
+@pytest.mark.parametrize(("flag", "value"), [(flag, value) for flag, values in WRONG.items() for value in values])
+def test_a_value_that_cannot_be_is_one_line_and_leaves_nothing(flag: str, value: str, shell: Shell) -> None:
+    assert WRONG[flag][value] in wrong(shell.generate(flag, *value.split()))
+    assert shell.names() == []
+
+
+def test_the_second_pass_obeys_its_flags(shell: Shell) -> None:
+    plain = ("--hires", "1.5")
+    ways = [(), ("--hires-strength", "1"), ("--hires-steps", "3"), ("--hires-upscaler", "bicubic")]
+    seen = set()
+    for place, way in enumerate(ways):
+        shell.drawn(*plain, *way, "-o", f"{place}.png")
+        seen.add(shell.pixels)
+    assert len(seen) == len(ways)
+    said = shell.generate(*plain, "-o", "z.png", "--every-step", "steps")
+    assert "32x32 to 48x48" in said.out
+    assert [Image.open(file).size for file in sorted(Path("steps").iterdir())] == [(32, 32)] * 2 + [(48, 48)]
+
+
+@pytest.mark.parametrize(
+    "fact",
+    ["original=64x64", "crop=8,0", "target=16x32", "negative-original=8x8", "negative-crop=1,2", "negative-target=8x9"],
+)
+def test_a_fact_changes_the_picture(fact: str, shell: Shell) -> None:
+    shell.drawn("-o", "plain.png", model=tiny("sdxl"))
+    before = shell.pixels
+    recipe = shell.drawn("--fact", fact, "-o", "told.png", model=tiny("sdxl"))
+    assert shell.pixels != before
+    assert list(recipe.facts) == [fact.partition("=")[0]]
+
+
+def test_a_fact_that_does_nothing_or_has_too_few_numbers_is_refused(shell: Shell) -> None:
+    for fact, words in (("negative-crop=1,2", "does nothing at guidance 1"), ("crop=1", "is 2 numbers, not 1")):
+        said = shell.generate("--fact", fact, "--guidance", "1", model=tiny("sdxl"))
+        assert words in wrong(said)
+
+
+def test_the_refiner_takes_over_where_it_is_told(shell: Shell) -> None:
+    folders = {"model": tiny("sdxl")}
+    shell.drawn("--steps", "4", "-o", "alone.png", model=folders["model"])
+    seen = {shell.pixels}
+    for place, way in enumerate((("--handover", "0.3"), (), ("--handover", "0.5", "--fact", "score=9"))):
+        words = ("--steps", "4", "--refiner", str(tiny("refiner")), *way)
+        recipe = shell.drawn(*words, "-o", f"{place}.png", model=folders["model"])
+        seen.add(shell.pixels)
+        assert (recipe.refiner or {})["handover"] == float(way[1] if way else 0.8)
+    assert len(seen) == 4
+    again = ("reproduce", "1.png", "-m", str(folders["model"]))
+    assert "with --refiner" in wrong(shell.run(*again), 2)
+    assert shell.run(*again, "--refiner", str(tiny("refiner"))).out.startswith("bit-equal")
+    shell.drawn("-o", "plain.png")
+    assert "drawn without --refiner" in wrong(shell.run("reproduce", "plain.png", "--refiner", "x"), 2)
+
+
+def test_a_refiner_draws_alone_over_a_picture(shell: Shell) -> None:
+    shell.drawn("-o", "start.png")
+    before = shell.pixels
+    words = ("--image", "start.png", "--strength", "0.6", "--steps", "4")
+    shell.drawn(*words, "-o", "refined.png", model=tiny("refiner"))
+    refined = shell.pixels
+    shell.drawn(*words, "--fact", "negative-score=9", "-o", "scored.png", model=tiny("refiner"))
+    assert len({before, refined, shell.pixels}) == 3
+    assert open_picture("refined.png").size == (32, 32)
+    assert "does not do the task 'text'" in wrong(shell.generate(model=tiny("refiner")))
