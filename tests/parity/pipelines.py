@@ -20,8 +20,10 @@ from safelight.core.noise import start_noise
 from safelight.core.path import vp_scaled_linear
 from safelight.core.sample import sample
 from safelight.generate import image as task
+from safelight.generate.passes import carried
 from safelight.generate.pipe import Pipe, load
 from safelight.generate.request import Request
+from safelight.generate.settle import Settled
 from safelight.weights.load import read
 from tests.models import PREDICTIONS, scheduler, tiny
 
@@ -55,14 +57,24 @@ def ours(kind: str, config: Mapping[str, Any]) -> Pipe:
     return pipe
 
 
-def latents(pipe: Pipe, request: Request) -> Tensor:
+def latents(pipe: Pipe, request: Request | Settled) -> Tensor:
     """The latents of a request, with the state in float64 too."""
-    settled = pipe.settle(request)
+    settled = pipe.settle(request) if isinstance(request, Request) else request
     job = task.job(pipe.model, settled, task.read(pipe.model, settled))
     keep = job.constraint
     if isinstance(keep, Keep):
         keep = Keep(keep.known.double(), keep.mask.double(), keep.noise.double())
     *_, last = sample(task.evaluator(pipe.model), replace(job, x=job.x.double(), constraint=keep))
+    return last.x
+
+
+def chained(pipe: Pipe, refiner: Pipe, request: Request) -> Tensor:
+    """The same where another pipe takes over."""
+    first = replace(pipe, refiner=refiner).settle(request)
+    assert first.then is not None
+    left, scene = latents(pipe, first), task.read(refiner.model, first.then)
+    job = task.job(refiner.model, first.then, carried(refiner.model, first.then, scene, left))
+    *_, last = sample(task.evaluator(refiner.model), job)
     return last.x
 
 
@@ -77,6 +89,9 @@ def _parts(kind: str) -> dict[str, Any]:
         parts[name] = encoder(folder / name).double()
         tokenizer = name.replace("text_encoder", "tokenizer")
         parts[tokenizer] = transformers.CLIPTokenizer.from_pretrained(folder / tokenizer)
+    if kind == "refiner":
+        parts |= {"text_encoder": None, "tokenizer": None, "requires_aesthetics_score": True}
+        parts |= {"force_zeros_for_empty_prompt": False}
     if "text_encoder_2" not in parts:
         parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return parts
