@@ -135,7 +135,8 @@ def index_of(path: Path, source: Source = USUAL) -> Index:
 
 
 def vocabularies(path: Path, source: Source, family: str) -> tuple[Path, ...]:
-    """Where the vocabulary of a single file may lie: where the user says, or beside it, or in the hub's cache.
+    """Where the vocabulary of a single file may lie: where the user says; else beside it, in the ComfyUI around it, or
+    in the hub's cache.
 
     Raises:
         RequestError: the folder that the user names is none.
@@ -147,7 +148,8 @@ def vocabularies(path: Path, source: Source, family: str) -> tuple[Path, ...]:
     hub = folders().hub
     names = [hub_name(name) for name in tables_of(family).vocabularies]
     fetched = [place for name in names if name and (place := cached(hub, name))]
-    return (path.with_suffix(""), path.parent, *fetched)
+    comfy = [up / "comfy" / "sd1_tokenizer" for up in path.resolve().parents]
+    return (path.with_suffix(""), path.parent, *(place for place in comfy if place.is_dir()), *fetched)
 
 
 def _folder(path: Path, source: Source) -> Index:

@@ -62,6 +62,8 @@ class KLConfig:
     def __post_init__(self) -> None:
         positive(self, "in_channels", "out_channels", "block_out_channels", "latent_channels", "norm_num_groups")
         positive(self, "layers_per_block", most=DEEPEST)
+        if self.layers_per_block * len(self.block_out_channels) > DEEPEST:
+            raise ConfigError(f"KLConfig: more than {DEEPEST} layers in all; the largest of these networks has 12")
         if self.scaling_factor <= 0:
             raise ConfigError(f"scaling_factor = {self.scaling_factor} must be above 0")
         for name, known in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):

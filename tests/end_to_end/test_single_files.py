@@ -123,6 +123,14 @@ def wide(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shell.folder / "bare.safetensors"
 
 
+def test_a_vocabulary_of_the_comfyui_that_the_file_lies_in_is_found(shell: Shell) -> None:
+    path = single(shell, beside=False)
+    place = shell.folder / "ComfyUI/models/checkpoints"
+    place.mkdir(parents=True)
+    shutil.copytree(tiny() / "tokenizer", shell.folder / "ComfyUI/comfy/sd1_tokenizer")
+    shell.drawn("-o", "a.png", model=path.rename(place / path.name))
+
+
 def test_a_file_that_says_nothing_is_worked_out_from_its_shapes(wide: Path, shell: Shell) -> None:
     shell.drawn("--size", "32x32", "--guidance", "2", "-o", "a.png", model="wide")
     before = shell.pixels

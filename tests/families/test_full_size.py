@@ -6,17 +6,20 @@ The files have real headers and holes for numbers, so they take no room and no t
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from safelight.encoders.vocabulary import save_tokenizer
-from safelight.errors import SafelightError
+from safelight.errors import ConfigError, SafelightError
 from safelight.families.sd import shape
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.families.sd.single import read_single, single_index
+from safelight.vae.kl import KLConfig
 from safelight.weights.keys import Shape
 from safelight.weights.load import check, unfilled
 from safelight.weights.variants import expected, tables_of
@@ -82,3 +85,29 @@ def test_one_name_or_shape_changed_is_always_refused(
         path = written(tmp_path / "m.safetensors", rows)
         with pytest.raises(SafelightError):
             read_single(single_index(path, False, (vocabulary,)))
+
+
+def test_a_header_that_asks_for_a_hundred_thousand_blocks_is_refused_at_once(tmp_path: Path, vocabulary: Path) -> None:
+    rows = single("sd1")
+    for block in (1, 4, 7):
+        for depth in range(1, 256):
+            rows[f"model.diffusion_model.input_blocks.{block}.1.transformer_blocks.{depth}.norm1.bias"] = (320,)
+    path = written(tmp_path / "m.safetensors", rows)
+    begun = time.process_time()
+    with pytest.raises(ConfigError, match="at most 512"):
+        read_single(single_index(path, False, (vocabulary,)))
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("build", "raw"),
+    [
+        (UNetConfig, {"layers_per_block": 256}),
+        (UNetConfig, {"transformer_layers_per_block": 200}),
+        (KLConfig, {"layers_per_block": 255}),
+        (KLConfig, {"block_out_channels": [32] * 16, "layers_per_block": 17}),
+    ],
+)
+def test_a_configuration_that_asks_for_too_many_layers_is_refused(build: Any, raw: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"blocks in all|layers in all"):
+        build.from_dict(raw)

@@ -52,6 +52,8 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "time_embedding_type": ("positional",),
     "timestep_post_act": (None,),
 }
+MOST_BLOCKS = 512
+"""Residual and transformer blocks of a network; a configuration can ask for millions, which takes hours to refuse."""
 IGNORED = frozenset({"addition_embed_type_num_heads", "dropout"})
 
 
@@ -121,6 +123,10 @@ class UNetConfig:
                     f"level {level}: {channels} channels must be a multiple of its {heads} heads (attention_head_dim)"
                     f" and of norm_num_groups = {self.norm_num_groups}"
                 )
+
+        blocks = sum(self.transformer(level).depth + 1 for level in range(n)) * (2 * self.layers_per_block + 1)
+        if blocks > MOST_BLOCKS:
+            raise ConfigError(f"{blocks} blocks in all; the largest of these networks has 80; at most {MOST_BLOCKS}")
 
     def transformer(self, level: int, *, middle: bool = False) -> Shape:
         """The shape of the transformers at a level, 0 the finest; the middle block never looks at the text only."""
