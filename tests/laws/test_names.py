@@ -123,6 +123,22 @@ def test_orders_are_whole_numbers_from_1_to_4() -> None:
     assert SAMPLERS["adams3"].bind(vp_scaled_linear(), {"order": 2.0}).options["order"] == 2
 
 
+def test_numbers_of_options_have_a_range_and_are_no_words() -> None:
+    for row in SAMPLERS.values():
+        for name, value in row.options.items():
+            if not isinstance(value, str):
+                for wrong in ("much", float("nan"), -1e300):
+                    with pytest.raises(RequestError, match=f"option {name} of {row.name}"):
+                        row.bind(vp_scaled_linear(), {name: wrong})
+    for name in ("er_sde3", "dpm_singlestep", "dpm_adaptive"):
+        with pytest.raises(RequestError, match="order of"):
+            next(
+                SAMPLERS[name].bind(vp_scaled_linear(), {"order": 4})(
+                    torch.zeros(1), schedule.karras(vp_scaled_linear(), 3), lambda s, t: torch.zeros(1)
+                )
+            )
+
+
 def test_a_window_for_noise_does_nothing_without_noise() -> None:
     assert SAMPLERS["sa_solver"].idle({"window": "whole"}) is None
     assert "window" in str(SAMPLERS["sa_solver"].idle({"window": "whole", "eta": 0.0}))

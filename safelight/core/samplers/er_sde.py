@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from safelight.core.samplers.row import Names, Sampler
 from safelight.core.steps import average
+from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,12 @@ def er_sde(
             that of the middle of the last step, not of its end.
         eta: power of the noise function; 0 is the ODE, 1 the paper's.
         s_noise: factor of the added noise; 1 is the theory.
+
+    Raises:
+        RequestError: order is above 3.
     """
+    if order > 3:
+        raise RequestError(f"option order of er_sde is 1, 2 or 3, not {order:g}")
     past: list[tuple[float, Tensor, Tensor | None]] = []  # (u, prediction, its slope since the one before)
     for s, t in pairwise(levels):
         x0 = (yield x, s).x0

@@ -26,6 +26,7 @@ Options = Mapping[str, Option]
 
 RANGES: dict[str, tuple[float, float]] = {
     "atol": (1e-9, 1.0),
+    "boundary": (0.0, 1e6),
     "eta": (0.0, 10.0),
     "gamma": (-10.0, 10.0),
     "order": (1.0, 4.0),
@@ -111,8 +112,12 @@ class Sampler:
         for name, value in (options or {}).items():
             if name not in self.options:
                 raise UnknownNameError(f"option of {self.name}", name, self.options)
-            low, high = RANGES.get(name, (-math.inf, math.inf))
-            if not isinstance(value, str) and not low <= value <= high:
+            if isinstance(self.options[name], str):
+                continue  # a word, which the function knows or refuses
+            if isinstance(value, str):
+                raise RequestError(f"option {name} of {self.name} is a number, not {value!r}")
+            low, high = RANGES[name]
+            if not low <= value <= high:
                 raise RequestError(f"option {name} of {self.name} must lie between {low:g} and {high:g}, not {value:g}")
             if name in WHOLE and value != int(value):
                 raise RequestError(f"option {name} of {self.name} is a whole number, not {value:g}")
