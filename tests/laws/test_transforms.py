@@ -182,6 +182,10 @@ LISTS = {
     "levels: 0.01 1 999, 1 0 0": "knows at most",
     "levels: -1 1 999, 1 0 0": "not below 0",
     "levels: 0.6 0.8 4, 0.8 0.6 4, 1 0 0": "by one name",
+    "levels: 0.5 0.5 400, 0.9 0.44 100, 1 0 0": "does not lie on this network's path.* alpha is 0.7071",
+    "levels: 1 1.33 400, 0.9 0.44 100, 1 0 0": "alpha is 0.601 and its sigma 0.7993",
+    "levels: 0.6 0.8 400, 0.9 0.44 100, 0.5 0 0": "alpha is 1 and its sigma 0",
+    "levels: 1e-320 1e308 999, 1 0 0": "does not lie on",
 }
 
 

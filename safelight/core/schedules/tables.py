@@ -28,6 +28,8 @@ GITS_SIGMAS: dict[str, tuple[float, ...]] = {
 }
 _ROUNDED = 1e-3
 """Published sigmas are rounded: so little above the path's end, relatively, means the end itself."""
+_WRITTEN = 0.02
+"""Levels that a person writes are rounded: so little beside the path, relatively, means on it."""
 
 
 def ays(path: Path, n: int, model: str = "") -> list[Level]:
@@ -119,12 +121,31 @@ def custom(path: Path, text: str) -> list[Level]:
         raise UnknownNameError("kind of list", word.strip(), KINDS)
     entries = [_numbers(entry, KINDS[kind]) for entry in rest.split(",")]
     if kind == "levels":
-        levels = [Level(*entry) for entry in entries]
-    elif kind == "timesteps":
+        return falling(path, [_on(path, Level(*entry)) for entry in entries])
+    if kind == "timesteps":
         levels = [*(path.level(t) for (t,) in entries), CLEAN]
     else:
         levels = [_at(path, sigma) for (sigma,) in entries]
     return falling(path, levels)
+
+
+def _on(path: Path, level: Level) -> Level:
+    """The level, if it lies on the path, whatever it is called there.
+
+    Raises:
+        RequestError: it does not, so the network would be shown a picture of a wrong scale.
+    """
+    if min(level.alpha, level.sigma) < 0.0:
+        return level  # which ``falling`` refuses
+    ends = not level.alpha or not level.sigma
+    own = path.at(level.lam) if ends or 1e-30 < level.alpha / level.sigma < 1e30 else CLEAN
+    pairs = ((level.alpha, own.alpha), (level.sigma, own.sigma))
+    if not all(abs(written - right) <= _WRITTEN * right for written, right in pairs):
+        raise RequestError(
+            f"a level with alpha {level.alpha:g} and sigma {level.sigma:g} does not lie on this network's path; "
+            f"with as much noise its alpha is {own.alpha:.4g} and its sigma {own.sigma:.4g}"
+        )
+    return level
 
 
 def _numbers(entry: str, count: int) -> list[float]:
