@@ -188,6 +188,8 @@ _FLAGS: dict[str, set[str]] = {
     **{flag: {line[0] for line in SOLVERS if flag in line[1]} for line in SOLVERS for flag in line[1]},
 }
 """Flags that are understood, and the classes that have them."""
+_WHOLE = ("original_inference_steps", "solver_order", "steps_offset")
+_TOLD = {bool: "True or False", int: "a whole number", str: "a word"}
 
 
 def solver(name: str, flags: Flags) -> tuple[str, dict[str, Option]]:
@@ -221,6 +223,9 @@ def read_diffusers(name: str, flags: Flags) -> Pair:
     for flag in flags:
         if flag not in known:
             raise UnknownNameError(f"flag of {name}", flag, known or ["none"])
+        kind = bool if flag in SPREADS else int if flag in _WHOLE else str
+        if type(flags[flag]) is not kind:
+            raise RequestError(f"flag {flag} of {name} is {_TOLD[kind]}, not {flags[flag]!r}")
     grid, laid = _grid(name, flags)
     final = flags.get("final_sigmas_type", "zero")
     if final not in ("zero", "sigma_min"):
