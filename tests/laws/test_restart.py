@@ -59,6 +59,22 @@ def test_where_nothing_is_repeated_it_is_the_solver(low: float, high: float, rep
     assert again.evaluations(LEVELS) == solver.evaluations(LEVELS)
 
 
+def test_a_run_that_begins_low_goes_up_to_its_own_beginning_only() -> None:
+    def asked(levels: list[Level]) -> list[float]:
+        seen: list[float] = []
+
+        def denoise(x: torch.Tensor, level: Level) -> torch.Tensor:
+            seen.append(round(level.sigma, 9))
+            return x * 0.5
+
+        answer(Restart(SAMPLERS["euler"].bind(PATH), PATH)(START, levels, wave), denoise)
+        return seen
+
+    assert asked(LEVELS[1:]) == [7.0, 1.9, 0.8, 0.3, 2.0, 1.9, 0.8, 0.3, 0.11]
+    assert asked(LEVELS[3:]) == [0.8, 0.3, 0.8, 0.3, 0.11]
+    assert asked(LEVELS[5:]) == [0.11], "nothing lies between"
+
+
 def test_the_way_up_keeps_the_signal_and_every_turn_has_noise_of_its_own() -> None:
     # With a constant answer nothing but noise is left: its variance is what the first way down left of the last way up.
     drawn: list[tuple[Level, Level]] = []

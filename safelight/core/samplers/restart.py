@@ -35,8 +35,8 @@ class Restart:
     Args:
         solver: what goes down; one that draws no noise of its own, for a step that is repeated would draw the same.
         path: of the levels.
-        low, high: sigma / alpha of the repeated part: from ``high`` itself to the last level not below ``low``. Where
-            no level lies between them nothing is repeated.
+        low, high: sigma / alpha of the repeated part: from ``high`` itself, or the first level where a run begins below
+            it, to the last level not below ``low``. Where no step lies between them nothing is repeated.
         repeats: how often, 0 (never, which is the solver itself) upwards.
 
     Raises:
@@ -57,8 +57,11 @@ class Restart:
         """The place of the last level not below ``low``, and what is repeated to get there; (0, []) for nothing."""
         ratios = [level.sigma / level.alpha if level.alpha else math.inf for level in levels]
         inside = [i for i, each in enumerate(ratios) if self.low <= each < self.high]
-        top = self.path.at(-math.log(self.high))
-        return (inside[-1], [top, *levels[inside[0] : inside[-1] + 1]]) if inside and self.repeats else (0, [])
+        if not inside or not self.repeats or inside[-1] == 0:
+            return 0, []
+        # A run over a picture begins lower, and must not forget more of it than was asked for.
+        above = [self.path.at(-math.log(self.high))] if inside[0] else []
+        return inside[-1], [*above, *levels[inside[0] : inside[-1] + 1]]
 
     def __call__(self, x: Tensor, levels: Sequence[Level], noise: Noise) -> Run:
         """Start from x at levels[0]; visit levels, a part of them repeatedly; return x at the last."""
