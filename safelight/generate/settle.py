@@ -11,15 +11,16 @@ import torch
 from PIL import Image
 
 from safelight.core import kinds, schedule
-from safelight.core.guidance import Guidance
+from safelight.core.guidance import Guidance, Unguided
 from safelight.core.kinds import Variation
 from safelight.core.path import Level
 from safelight.core.run import Denoised
+from safelight.core.samplers.inversion import INVERSION
 from safelight.core.samplers.plusplus import gain
 from safelight.core.samplers.row import Bound, Sampler
 from safelight.core.samplers.table import SAMPLERS
 from safelight.encoders.emphasis import script
-from safelight.errors import RequestError, UnknownNameError
+from safelight.errors import PromptError, RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate import facts
 from safelight.generate.compose import ONE_ROW, compose, numbers, replaced
@@ -32,11 +33,14 @@ from safelight.weights.notes import notes
 STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 """For models that say nothing of their own; the last two are Stable Diffusion's customary ones."""
 
-NEEDS: dict[tuple[str, ...], str] = {("inpaint",): "an image and a mask", ("upscale",): "an image to enlarge, and no mask"}
+NEEDS: dict[tuple[str, ...], str] = {
+    ("inpaint",): "an image and a mask",
+    ("upscale",): "an image to enlarge, and no mask",
+}
 """What to bring to models that do one thing only."""
 
-HANDED = "handed over"
-"""How a refiner's pass begins: from latents that are noisy still."""
+HANDED, INVERTED = "handed over", "inverted"
+"""How a refiner's pass begins, and one whose image was inverted: from latents that are noisy still."""
 STAND_IN = Image.new("RGB", (1, 1))
 """The image of a pass whose image is not yet drawn; its size is given, and its pixels are never looked at."""
 
@@ -55,8 +59,9 @@ class Settled:
         size: (width, height) in pixels.
         rule: the guidance, with all that the request adds to it.
         noise: the kind of noise; ``fresh`` wherever the steps draw none and the start is our own.
-        begin: how a later pass begins from what the one before it left: a name of ``hires.UPSCALERS``, or HANDED for
-            the refiner's; empty for the first.
+        begin: how a later pass begins from what the one before it left: a name of ``hires.UPSCALERS``, HANDED for the
+            refiner's, INVERTED after an inversion; empty for the first.
+        before: the inversion of the image, whose levels come cleanest first.
         then: the pass that follows.
     """
 
@@ -70,12 +75,18 @@ class Settled:
     rule: Guidance
     noise: str
     begin: str = ""
+    before: Settled | None = None
     then: Settled | None = None
 
     @property
     def passes(self) -> list[Settled]:
-        """This pass and those that follow."""
-        return [self, *(self.then.passes if self.then else [])]
+        """The inversion, this pass and those that follow."""
+        return [*([self.before] if self.before else []), self, *(self.then.passes if self.then else [])]
+
+    @property
+    def inverts(self) -> bool:
+        """Whether this pass is an inversion."""
+        return self.sampler.sampler is INVERSION
 
     @property
     def guidance(self) -> float | tuple[float, ...]:
@@ -128,6 +139,8 @@ def settle(model: Model, request: Request, weak: Model | None = None, refiner: M
     """
     facts.fit(facts.plain(request.facts), [model, *([refiner] if refiner and request.handover else [])])
     first = _pass(model, request, weak)
+    if request.invert is not None:
+        first = replace(first, begin=INVERTED, before=_inversion(model, first, request.invert))
     if request.handover is not None:
         return _handed(model, first, request.handover, refiner)
     if request.hires is None:
@@ -136,6 +149,30 @@ def settle(model: Model, request: Request, weak: Model | None = None, refiner: M
         return replace(first, then=_enlarged(model, first, request.hires, weak))
     except RequestError as error:
         raise RequestError(f"the second pass, of hires: {error}") from error
+
+
+def _inversion(model: Model, first: Settled, text: str) -> Settled:
+    """The way up from the image, by the levels that ``first`` comes down, under the text alone.
+
+    A mask would change nothing on the way up, but for networks that are shown what it hides.
+    """
+    asked = replace(
+        first.request,
+        prompt=text,
+        negative="",
+        invert=None,
+        guidance=1.0,
+        interval=None,
+        rules=(),
+        rescale=0.0,
+        variation=None,
+        hires=None,
+        mask=first.request.mask if model.conceal else None,
+    )
+    if len(set(script(text, asked.emphasis, asked.steps or STEPS))) > 1:
+        raise PromptError("the text of an inversion holds for the whole image; leave out what changes with the step")
+    bound = INVERSION.bind(model.path)
+    return replace(first, request=asked, sampler=bound, levels=first.levels[::-1], rule=Unguided(), noise="fresh")
 
 
 def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) -> Settled:
@@ -147,6 +184,7 @@ def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) ->
         request,
         hires=None,
         image=STAND_IN,
+        invert=None,
         strength=hires.strength,
         steps=hires.steps or request.steps,
         size=hires.size(first.size, model.latent.stride),
@@ -196,8 +234,8 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     options = {**named, **checked(sampler, request.options)}
     strength = request.strength
     if task == "upscale":
-        if strength is not None or visited.options["first"] or request.hires:
-            raise RequestError("the image to enlarge is not painted over; leave out strength, first and hires")
+        if strength is not None or visited.options["first"] or request.hires or request.invert is not None:
+            raise RequestError("the image to enlarge is not painted over; leave out strength, first, invert and hires")
     elif request.image is not None and not visited.options["first"]:
         usual = STRENGTH if model.defaults.strength is None else model.defaults.strength
         strength = (1.0 if model.conceal else usual) if strength is None else strength
@@ -254,6 +292,8 @@ def noise_of(bound: Bound, levels: Sequence[Level], request: Request) -> str:
         once = [(s, t) for s, t in pairwise(levels) if t.sigma]
         if asks and (row.noise == "path" or asks != once):
             raise RequestError(f"what other programs draw for {row.name} is not known; use noise 'path' or 'fresh'")
+    if request.invert is not None and request.variation and next(draws(bound, levels), None) is None:
+        raise RequestError(f"a variation does nothing: {row.name} draws no noise after an inversion; leave it out")
     if not asks and (request.ensd or request.noise == "path"):
         what = "ensd" if request.ensd else "noise 'path'"
         raise RequestError(f"{what} does nothing: {row.name} draws no noise after its start; leave it out")
