@@ -80,7 +80,7 @@ def checkpoint(path: Path) -> None:
     variant = tables_of("sd").variant("sd1")
     header: dict[str, Any] = {}
     end = 0
-    for part in variant.parts:
+    for part in variant.written:
         if part.name == "controlnet":
             continue
         rows = expected(tables_of("sd").folder)[variant.expected[part.name]]

@@ -59,6 +59,11 @@ class Variant:
     unread: tuple[str, ...] = ()
     assumed: bool = False
 
+    @property
+    def written(self) -> tuple[Part, ...]:
+        """The parts as a file is written: of several ways to keep one the first."""
+        return tuple({part.name: part for part in reversed(self.parts)}.values())[::-1]
+
     def part(self, name: str) -> Part:
         """The part of that name."""
         return next(part for part in self.parts if part.name == name)

@@ -361,3 +361,29 @@ def test_parts_of_different_models_do_not_fit(shell: Shell) -> None:
 
     assert "first_stage" not in (said := shell.generate(model=changed(path, swap))).err
     assert said.code == 1 and "vae: the file does not fit AutoencoderKL" in said.err
+
+
+def test_inspect_tells_what_an_adapter_is_for(shell: Shell) -> None:
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    weights = {f"{name}.lora_down.weight": torch.ones(4, 768), f"{name}.lora_up.weight": torch.ones(8, 4)}
+    save({**weights, "lora_te_x.lora_down.weight": torch.ones(8, 3)}, "a.safetensors", {"ss_network_dim": "4"})
+    text = shell.run("inspect", "a.safetensors").out
+    assert "lora for Stable Diffusion 1, rank 4 to 8, named like kohya" in text
+    assert "changes     unet, text_encoder" in text and "ss_network_dim = 4" in text
+    said = json.loads(shell.run("inspect", "a.safetensors", "--json").out)
+    assert said["adapter"]["rank"] == [4, 8] and said["layout"] == "adapter" and said["variant"] == "sd1"
+
+
+def test_inspect_tells_what_is_wrong_with_a_file_of_the_released_size(shell: Shell) -> None:
+    from tests.weights import headers, test_detect
+
+    rows = test_detect.single("sd1")
+    rows["first_stage_model.quant_conv.bias"] = (9,)
+    rows["model.diffusion_model.out.2.weightz"] = rows.pop("model.diffusion_model.out.2.weight")
+    rows |= {f"junk.{i}": (1,) for i in range(20)} | {"model_ema.diffusion_modelout2weight": (1,), "betas": (3,)}
+    headers.written(shell.folder / "m.safetensors", rows)
+    text = shell.run("inspect", "m.safetensors").out
+    assert "missing: 1: conv_out.weight\n" in text and "unexpected: 1: conv_out.weightz\n" in text
+    assert "other shape: 1: quant_conv.bias\n" in text and "(EMA) lie beside" in text
+    assert "left over: 20: junk.0, junk.1" in text and "and 12 more" in text
+    assert "says nothing: 2:" in text

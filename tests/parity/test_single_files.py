@@ -33,7 +33,7 @@ RELEASED = {
 def whole(variant: Variant, channels: int = 4, *, device: str = "meta") -> dict[str, Tensor]:
     """The single file that is written for a released model, its tensors without memory."""
     tensors: dict[str, Tensor] = {}
-    for part in variant.parts:
+    for part in variant.written:
         if part.name in variant.expected and part.name != "controlnet":
             rows = {
                 name: torch.empty(size, device=device) for name, size in STORED[variant.expected[part.name]].items()

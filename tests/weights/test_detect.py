@@ -30,7 +30,7 @@ def single(name: str, channels: int = 4) -> dict[str, Shape]:
     """The header of a single file at full size."""
     made: dict[str, Shape] = {}
     variant = SD.variant(name)
-    for part in variant.parts:
+    for part in variant.written:
         if part.name in variant.expected and part.name != "controlnet":
             rows = dict(STORED[variant.expected[part.name]])
             if part.name == "unet":
@@ -96,6 +96,16 @@ def test_sd2_leaves_the_layer_that_is_never_asked() -> None:
     rows["cond_stage_model.model.logit_scale"] = ()
     found = detect(header(rows))
     assert sound(found) and len(found.unread) == 14
+
+
+def test_the_oldest_merges_leave_a_word_out() -> None:
+    rows = single("sd1")
+    before = "cond_stage_model.transformer."
+    old = {name.replace(f"{before}text_model.", before): shape for name, shape in rows.items()}
+    old[f"{before}embeddings.position_ids"] = (1, 77)
+    found = detect(header(old))
+    assert found.variant == "sd1" and sound(found) and len(found.unread) == 1
+    assert {part.part for part in found.components} == {"unet", "vae", "text_encoder"}
 
 
 def test_nothing_known_is_no_error() -> None:
