@@ -283,8 +283,16 @@ def noise_of(bound: Bound, levels: Sequence[Level], request: Request) -> str:
     if words := kinds.refusal(name, request.seed, request.ensd, variation):
         raise RequestError(words)
     stream = kinds.KINDS[name].steps == "stream"
-    # Of our own kinds nothing is asked but whether the run draws at all.
-    asks = [] if name == "fresh" else list(islice(draws(bound, levels), None if stream else 1))
+    if bound.options.get("s_churn") and next(draws(bound, levels), None) is None:
+        raise RequestError(
+            f"option s_churn of {row.name} does nothing: no level below pure noise that is visited lies between s_tmin "
+            "and s_tmax; change these or leave it out"
+        )
+    asks: list[tuple[Level, Level]] = []
+    if stream:
+        asks = list(draws(bound, levels))
+    elif name == "path":  # which draws afresh for steps up, as anyone does, so one step down is what it needs
+        asks = list(islice((pair for pair in draws(bound, levels) if pair[0].lam < pair[1].lam), 1))
     if stream:
         if request.image is not None:
             raise RequestError(f"noise {name!r} is known for pictures from text only; leave it or the image out")
@@ -295,8 +303,8 @@ def noise_of(bound: Bound, levels: Sequence[Level], request: Request) -> str:
     if request.invert is not None and request.variation and next(draws(bound, levels), None) is None:
         raise RequestError(f"a variation does nothing: {row.name} draws no noise after an inversion; leave it out")
     if not asks and (request.ensd or request.noise == "path"):
-        what = "ensd" if request.ensd else "noise 'path'"
-        raise RequestError(f"{what} does nothing: {row.name} draws no noise after its start; leave it out")
+        what, where = ("ensd", "after its start") if request.ensd else ("noise 'path'", "on its way down")
+        raise RequestError(f"{what} does nothing: {row.name} draws no noise {where}; leave it out")
     return "fresh" if name == "path" and not asks else name
 
 

@@ -107,6 +107,8 @@ WRONG: dict[str, dict[str, str]] = {
     "--noise": {
         "comfy": "the nearest known: comfyui",
         "path --sampler euler": "does nothing: euler draws no noise",
+        "path --sampler euler --option s_churn=1 --steps 3": "does nothing: euler draws no noise on its way down",
+        "path --sampler restart_heun --steps 9": "does nothing: restart_heun draws no noise on its way down",
         "diffusers --sampler euler --option s_churn=1": "is not known",
     },
     "--ensd": {"x": "invalid int value", "3": "belongs to noise 'a1111'", "3 --noise a1111": "draws no noise"},

@@ -60,6 +60,10 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"sampler": "euler_ancestral", "options": {"s_noise": -0.1}}, "between 0 and 10, not -0.1"),
     ({"sampler": "heun", "options": {"s_churn": 1, "s_tmin": 3, "s_tmax": 2}}, "s_tmin of heun is above s_tmax"),
     ({"options": {"s_noise": 0.9}}, "option s_noise of ddim does nothing at eta 0; raise that or leave it out"),
+    (
+        {"sampler": "euler", "options": {"s_churn": 1, "s_tmin": 900}},
+        "option s_churn of euler does nothing: no level below pure noise",
+    ),
     ({"sampler": "euler", "options": {"s_tmin": 0.5}}, "option s_tmin of euler does nothing at s_churn 0"),
     ({"sampler": "dpmpp_2m", "options": {"rule": "trapezium"}}, "unknown rule"),
     ({"negative": "green", "guidance": 1.0}, "negative prompt does nothing at guidance 1"),
