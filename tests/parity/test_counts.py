@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from safelight.encoders.clip import ClipText, ClipTextConfig
+from safelight.families.cascade.model import ATTENTION, RES, TIME, CascadeConfig, CascadeUNet
+from safelight.families.cascade.stage_a import StageA, StageAConfig
 from safelight.families.sd.kunet import KUNet, KUNetConfig
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.vae.kl import AutoencoderKL, KLConfig
@@ -46,6 +48,23 @@ REFINER = {
     "cross_attention_dim": 1280,
     "projection_class_embeddings_input_dim": 2560,
 }
+PRIOR = {"clip_text_in_channels": 1280, "clip_image_in_channels": 768, "switch_level": [False]}
+DECODER = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "patch_size": 2,
+    "conditioning_dim": 1280,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "down_num_layers_per_block": [2, 6, 28, 6],
+    "up_num_layers_per_block": [6, 28, 6, 2],
+    "down_blocks_repeat_mappers": [1, 1, 1, 1],
+    "up_blocks_repeat_mappers": [3, 3, 2, 2],
+    "num_attention_heads": [0, 0, 20, 20],
+    "block_types_per_layer": [[RES, TIME], [RES, TIME], [RES, TIME, ATTENTION], [RES, TIME, ATTENTION]],
+    "effnet_in_channels": 16,
+    "pixel_mapper_in_channels": 3,
+    "timestep_conditioning_type": ["sca"],
+}
 BIG_G = {
     "hidden_size": 1280,
     "intermediate_size": 5120,
@@ -72,6 +91,14 @@ def kunet(raw: dict[str, Any]) -> nn.Module:
     return KUNet(KUNetConfig.from_dict(raw))
 
 
+def cascade(raw: dict[str, Any]) -> nn.Module:
+    return CascadeUNet(CascadeConfig.from_dict(raw))
+
+
+def stage_a(raw: dict[str, Any]) -> nn.Module:
+    return StageA(StageAConfig.from_dict(raw))
+
+
 def vae(raw: dict[str, Any]) -> nn.Module:
     return AutoencoderKL(KLConfig.from_dict(raw))
 
@@ -90,6 +117,9 @@ def text(raw: dict[str, Any]) -> nn.Module:
         pytest.param(unet, REFINER, 2_259_526_660, 1220, id="SDXL refiner U-Net"),
         pytest.param(kunet, {}, 372_560_645, 639, id="x2 latent upscaler U-Net"),
         pytest.param(vae, {}, 83_653_863, 248, id="SD autoencoder"),
+        pytest.param(cascade, PRIOR, 3_589_103_632, 1550, id="Stable Cascade prior"),
+        pytest.param(cascade, DECODER, 1_562_941_136, 1726, id="Stable Cascade decoder"),
+        pytest.param(stage_a, {}, 18_406_894, 122, id="Stable Cascade stage A"),
         pytest.param(text, {}, 123_060_480, 196, id="CLIP-L text"),
         pytest.param(text, OPEN_H, 340_387_840, 372, id="OpenCLIP-H text"),
         pytest.param(text, BIG_G, 694_659_840, 517, id="OpenCLIP-bigG text"),
