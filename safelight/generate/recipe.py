@@ -171,7 +171,7 @@ def _whole(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return _whole(value) or (isinstance(value, float) and math.isfinite(value))
+    return (_whole(value) or isinstance(value, float)) and abs(value) <= 1e300  # more is no float
 
 
 def _table(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -193,7 +193,11 @@ def _hires(value: Any) -> bool:
     whole = numbers and all(_whole(value.get(name)) for name in ("steps", "run"))
     size = value.get("size") if whole else None
     pair = isinstance(size, list) and len(size) == 2 and all(map(_whole, size))
-    return pair and len(value) == 6 and value.get("upscaler") in UPSCALERS
+    return pair and len(value) == 6 and value.get("upscaler") in list(UPSCALERS)
+
+
+def _interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_number(end) or end == "inf" for end in value)
 
 
 def _level(value: Any) -> bool:
@@ -207,7 +211,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("seed", "ensd", "steps", "skip", "rows", "threads", "numerics"), _whole),
     "rescale": _number,
     "guidance": lambda value: _number(value) or (isinstance(value, list) and bool(value) and all(map(_number, value))),
-    "interval": lambda value: value is None or (len(value) == 2 and all(_number(end) or end == "inf" for end in value)),
+    "interval": lambda value: value is None or _interval(value),
     "rules": lambda value: isinstance(value, list) and all(map(_rule, value)),
     "weak": lambda value: value is None or (isinstance(value, Mapping) and _table(_text)(value.get("files", {}))),
     "strength": lambda value: value is None or _number(value),

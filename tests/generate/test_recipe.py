@@ -81,6 +81,10 @@ def test_a_recipe_of_wrong_types_is_damaged() -> None:
         ("size", [1]),
         ("prompt", None),
         ("seed", 1.5),
+        ("interval", 5),
+        ("guidance", 10**400),
+        ("rules", [{"name": [], "options": {}}]),
+        ("hires", {"scale": 2, "strength": 0.5, "upscaler": [], "steps": 2, "run": 1, "size": [1, 1]}),
     ):
         with pytest.raises(ImageError, match="damaged"):
             Recipe.from_json(json.dumps({**raw, name: value}))
