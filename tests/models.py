@@ -55,9 +55,11 @@ UNETS = {
     "sd2": SD2,
     "sdxl": SDXL,
     "inpaint": {**SD1, "in_channels": 9},
+    "depth": {**SD2, "in_channels": 5},
+    "x4": {**SD2, "in_channels": 7, "num_class_embeds": 60, "only_cross_attention": (True, False)},
     "lcm": {**SD1, "time_cond_proj_dim": 8},
 }
-PREDICTIONS = {"sd2": "v_prediction"}
+PREDICTIONS = {"sd2": "v_prediction", "x4": "v_prediction"}
 KL: dict[str, Any] = {
     "block_out_channels": (8, 8, 16),
     "layers_per_block": 1,
@@ -89,7 +91,8 @@ def write_tiny(folder: Path, kind: str) -> None:
     folder.mkdir()
     encoders = {**({} if refines else {"text_encoder": False}), **({"text_encoder_2": True} if xl else {})}
     pipeline = {"sdxl": "StableDiffusionXLPipeline", "inpaint": "StableDiffusionInpaintPipeline"}
-    pipeline |= {"refiner": "StableDiffusionXLImg2ImgPipeline"}
+    pipeline |= {"refiner": "StableDiffusionXLImg2ImgPipeline", "depth": "StableDiffusionDepth2ImgPipeline"}
+    pipeline |= {"x4": "StableDiffusionUpscalePipeline", "lcm": "LatentConsistencyModelPipeline"}
     index: dict[str, Any] = {"_class_name": pipeline.get(kind, "StableDiffusionPipeline")}
     for encoder, projects in encoders.items():
         tokenizer = encoder.replace("text_encoder", "tokenizer")
@@ -107,7 +110,14 @@ def write_tiny(folder: Path, kind: str) -> None:
     _part(folder / "vae", vae, "diffusion_pytorch_model", {"_class_name": "AutoencoderKL"})
     index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
     index |= {"scheduler": ["diffusers", "DDIMScheduler"]}
-    index |= {"text_encoder": [None, None], "tokenizer": [None, None], "requires_aesthetics_score": True} if refines else {}
+    if refines:
+        index |= {"text_encoder": [None, None], "tokenizer": [None, None], "requires_aesthetics_score": True}
+    if kind == "x4":
+        index |= {"low_res_scheduler": ["diffusers", "DDPMScheduler"], "max_noise_level": 50}
+        (folder / "low_res_scheduler").mkdir()
+        noisy = {**scheduler(name="DDPMScheduler"), "clip_sample": True, "beta_end": 0.02, "beta_start": 0.0001}
+        place = folder / "low_res_scheduler" / "scheduler_config.json"
+        _json(place, {key: value for key, value in noisy.items() if key != "set_alpha_to_one"})
     index |= {"force_zeros_for_empty_prompt": not refines} if xl else {"safety_checker": [None, None]}
     (folder / "scheduler").mkdir()
     _json(folder / "scheduler" / "scheduler_config.json", scheduler(PREDICTIONS.get(kind, "epsilon")))

@@ -123,12 +123,14 @@ class Enlarge:
     Attributes:
         factor: edges of the drawn picture by those of the shown one.
         multiple: of which the drawn picture's edges are multiples, in pixels.
-        show: (cond, latents of the shown picture [1, Z, h, w]) -> cond.
+        show: (cond, latents of the shown picture [1, Z, h, w]) -> cond; None for networks that see its colours.
+        blur: for those: (cond, colours [1, 3, H, W] in [-1, 1], unit noise like them) -> cond.
     """
 
     factor: int
     multiple: int
-    show: Callable[[Any, Tensor], Any]
+    show: Callable[[Any, Tensor], Any] | None
+    blur: Callable[[Any, Tensor, Tensor], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class Model:
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.
         conceal: for networks that are shown the picture to repaint: (cond, mask [1, 1, h, w], latents of the picture
             with a hole) -> cond; None for the others.
+        deepen: for networks that are shown depth: (cond, depth [1, 1, h, w] in [-1, 1], 1 is nearest) -> cond; None for
+            the others.
         enlarge: for networks that draw a shown picture larger; None for the others.
         ported: the network with its ports, for those that have them.
         tell: for networks that guidance was distilled into: (cond, scale) -> cond with the scale that the network is
@@ -171,6 +175,7 @@ class Model:
     encode: Callable[[Prompt], Words]
     predict: Callable[[Tensor, Tensor, Any], Tensor]
     conceal: Callable[[Any, Tensor, Tensor], Any] | None = None
+    deepen: Callable[[Any, Tensor], Any] | None = None
     enlarge: Enlarge | None = None
     ported: Ported | None = None
     tell: Callable[[Any, float], Any] | None = None

@@ -141,10 +141,15 @@ def _fits(model: Model, rule: Rule, weak: Model | None) -> None:
     for what, mine, other in (
         ("latents", replaced(model), replaced(weak)),
         ("noise path", model.path, weak.path),
-        ("inputs", (model.conceal is None, model.tell is None), (weak.conceal is None, weak.tell is None)),
+        ("inputs", shows(model), shows(weak)),
     ):
         if mine != other:
             raise RequestError(f"the weaker model has other {what} than this one; give one that was trained alike")
+
+
+def shows(model: Model) -> tuple[bool, ...]:
+    """What a network is shown or told beside noisy latents and text."""
+    return tuple(each is None for each in (model.conceal, model.tell, model.deepen, model.enlarge))
 
 
 def replaced(model: Model) -> tuple[int, int, float, float]:

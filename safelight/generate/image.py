@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from safelight.core.constrain import Keep
 from safelight.core.kinds import Variation
+from safelight.core.noise import draw, key
 from safelight.core.sample import Changing, Job
 from safelight.core.sources import source
 from safelight.encoders.emphasis import MOST, script
@@ -25,8 +26,8 @@ from safelight.families.family import Model, Prompt, Words
 from safelight.generate.answer import evaluator as evaluator
 from safelight.generate.compose import numbers, questions
 from safelight.generate.facts import plain
-from safelight.generate.picture import to_mask, to_tensor
-from safelight.generate.settle import Settled
+from safelight.generate.picture import to_depth, to_mask, to_tensor
+from safelight.generate.settle import INVERTED, Settled
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Scene:
         cut: ends of prompts that did not fit.
         lengths: of the conditions, in chunks: the model's, and the weaker model's.
         known: latents of the image, mask: [1, 1, h, w] of the latents; None without.
-        state: where the run begins, for one that goes on from another; None for those that begin with noise.
+        state: where the run begins, for one that goes on from another, or from the image itself (an inversion); None
+            for those that begin with noise.
     """
 
     conds: dict[str, Any]
@@ -59,6 +61,7 @@ class Over:
     mask: Tensor | None = None
     shown: tuple[Tensor, Tensor] | None = None
     small: Tensor | None = None
+    depth: Tensor | None = None
 
 
 @torch.no_grad()
@@ -92,8 +95,10 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
             conds["weak"] = _stretched(weaker[pair[0]], lengths[1])
         if over.shown is not None and model.conceal is not None:
             conds = {name: model.conceal(cond, *over.shown) for name, cond in conds.items()}
-        if over.small is not None and model.enlarge is not None:
-            conds = {name: model.enlarge.show(cond, over.small) for name, cond in conds.items()}
+        if over.small is not None:
+            conds = {name: _enlarging(model, settled, cond, over.small) for name, cond in conds.items()}
+        if over.depth is not None and model.deepen is not None:
+            conds = {name: model.deepen(cond, over.depth) for name, cond in conds.items()}
         made[pair] = {**conds, **questions(model, settled.request, conds, conds.get("weak"))}
     first = next(iter(made.values()))
     conds = first
@@ -101,7 +106,8 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
         steps = [made[pair] for pair in zip(prompts, negatives)]
         conds = {name: Changing(tuple(settled.levels), tuple(step[name] for step in steps)) for name in first}
     cut = [end for words in (*mine.values(), *theirs.values()) for end in words.cut]
-    return Scene(conds, tuple(cut), over.known, over.mask, lengths=lengths)
+    state = over.known if settled.inverts else None
+    return Scene(conds, tuple(cut), over.known, over.mask, state, lengths)
 
 
 def texts(settled: Settled, text: str) -> list[str]:
@@ -139,20 +145,33 @@ def _prompt(model: Model, settled: Settled, text: str, *, negative: bool = False
 def _over(model: Model, settled: Settled) -> Over:
     """The image and mask of the request; a later pass begins from what the one before it left instead."""
     request = settled.request
-    if request.image is None or settled.begin:
-        return Over()
+    depth = None
+    if request.depth is not None and model.deepen is not None:
+        _, height, width = model.latent.shape(*settled.size)
+        depth = to_depth(request.depth, (width, height)).to(next(model.network.parameters()).device)
+    if request.image is None or settled.begin not in ("", INVERTED):
+        return Over(depth=depth)
     if model.enlarge is not None:
         width, height = (edge // model.enlarge.factor for edge in settled.size)
-        return Over(small=encode(model, to_tensor(request.image, (width, height))))
+        small = to_tensor(request.image, (width, height))
+        return Over(small=small if model.enlarge.show is None else encode(model, small))
     picture = to_tensor(request.image, settled.size)
     known = encode(model, picture)
     if request.mask is None:
-        return Over(known)
+        return Over(known, depth=depth)
     mask = to_mask(request.mask, settled.size)
     small = F.interpolate(mask, size=known.shape[-2:]).to(known.device)
     if model.conceal is None:
-        return Over(known, small)
+        return Over(known, small, depth=depth)
     return Over(known, shown=(small, encode(model, picture * (mask < 0.5))))
+
+
+def _enlarging(model: Model, settled: Settled, cond: Any, small: Tensor) -> Any:
+    assert model.enlarge is not None
+    if model.enlarge.show is not None:
+        return model.enlarge.show(cond, small)
+    assert model.enlarge.blur is not None
+    return model.enlarge.blur(cond, small, draw(key(settled.request.seed, 0, "small"), small.shape[1:]))
 
 
 @torch.no_grad()
@@ -184,6 +203,8 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
     )
     if scene.state is not None:
         x = scene.state
+        if scene.mask is not None and scene.known is not None:  # what is kept goes down the way that it came up
+            noise = (x - levels[0].alpha * scene.known) / levels[0].sigma
     elif scene.known is None:
         x = model.defaults.start(noise, levels)
     else:

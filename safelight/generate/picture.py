@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from safelight.errors import ImageError
 
@@ -42,6 +43,21 @@ def to_mask(picture: Image.Image, size: tuple[int, int]) -> Tensor:
     if not mask.any():
         raise ImageError("the mask has no white, so nothing would be repainted; white is repainted, black is kept")
     return mask
+
+
+def to_depth(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A map of depth as [1, 1, h, w], spread from -1 (its darkest, farthest) to 1 (its brightest, nearest).
+
+    Raises:
+        ImageError: it is of one brightness all over.
+    """
+    grey = picture if picture.mode.startswith(("I", "F")) else picture.convert("L")
+    depth = torch.from_numpy(np.array(grey, np.float32))[None, None]
+    depth = F.interpolate(depth, size=(size[1], size[0]), mode="bicubic", align_corners=False)
+    low, high = depth.min(), depth.max()
+    if not low < high:
+        raise ImageError("the depth is the same all over, so it says nothing; bright is near, dark is far")
+    return 2.0 * (depth - low) / (high - low) - 1.0
 
 
 def to_picture(x: Tensor) -> Image.Image:

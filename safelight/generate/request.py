@@ -46,7 +46,10 @@ class Request:
         size: (width, height) in pixels, multiples of the model's stride; None for the model's own, or the image's.
         image: a picture to start from, of any size; it is fitted to ``size``.
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
+        invert: with ``image``, a text that describes it (the empty text is allowed): instead of mixing noise in, DDIM is
+            run backwards from the image under this text, and drawing begins with what it comes to.
         mask: with ``image`` and of its size, white where it is repainted, black where it is kept.
+        depth: for networks that are shown it: bright is near, dark is far, of any size and up to 16 bits.
         hires: a second pass at a larger size over what this one draws; the picture has the larger size.
         facts: numbers that the network is told beside the text, such as ``{"original": (1024, 1024)}``; see
             ``Model.facts``.
@@ -80,7 +83,9 @@ class Request:
     size: tuple[int, int] | None = None
     image: Image | None = None
     strength: float | None = None
+    invert: str | None = None
     mask: Image | None = None
+    depth: Image | None = None
     hires: Hires | None = None
     facts: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     handover: float | None = None
@@ -102,8 +107,8 @@ class Request:
             )
         if self.strength is not None and not 0.0 <= self.strength <= 1.0:
             raise RequestError(f"the strength must lie between 0 and 1, not {self.strength}")
-        if self.image is None and (self.strength is not None or self.mask is not None):
-            raise RequestError("a strength or a mask needs an image to start from")
+        if self.image is None and not self.strength is self.mask is self.invert is None:
+            raise RequestError("a strength, a mask or an inversion needs an image to start from")
         if self.hires and self.hires.steps is not None and not 1 <= self.hires.steps <= MAX_STEPS:
             raise RequestError(f"the steps of hires must lie between 1 and {MAX_STEPS}, not {self.hires.steps}")
         object.__setattr__(self, "facts", plain(self.facts))
@@ -113,7 +118,7 @@ class Request:
         if self.image and self.mask and self.image.size != self.mask.size:
             sizes = ["x".join(map(str, picture.size)) for picture in (self.mask, self.image)]
             raise RequestError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}; make them of one size")
-        for text in (self.prompt, self.negative):
+        for text in (self.prompt, self.negative, self.invert or ""):
             if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
                 raise PromptError(f"the prompt {text[:40]!r} holds bytes that are no text; write it in UTF-8")
         emphasis(self.emphasis)
@@ -127,8 +132,8 @@ class Request:
             return
         if not 0.0 < self.handover < 1.0:
             raise RequestError(f"the refiner takes over between 0 and 1, both left out, not at {self.handover:g}")
-        for what, given in (("hires", self.hires), ("a mask", self.mask)):
-            if given:
+        for what, given in (("hires", self.hires), ("a mask", self.mask), ("an inversion", self.invert)):
+            if given not in (None, False):
                 raise RequestError(f"{what} and a refiner that takes over cannot both be; leave one out")
 
     def _check_guidance(self) -> None:

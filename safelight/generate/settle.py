@@ -26,7 +26,7 @@ from safelight.generate import facts
 from safelight.generate.compose import ONE_ROW, compose, numbers, replaced
 from safelight.generate.hires import Hires
 from safelight.generate.levels import visit
-from safelight.generate.picture import to_mask
+from safelight.generate.picture import to_depth, to_mask
 from safelight.generate.request import Request
 from safelight.weights.notes import notes
 
@@ -228,6 +228,9 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     if task not in model.tasks:
         need = NEEDS.get(model.tasks, "another model")
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
+    if (request.depth is None) != (model.deepen is None):
+        what = "is shown depth; give a picture of it" if model.deepen else "is shown no depth; leave it out"
+        raise RequestError(f"this model {what}")
     visited = visit(model, request, request.steps or int(own.get("steps", STEPS)))
     sampler, levels = SAMPLERS[visited.pair.sampler], visited.levels
     named = visited.pair.options if request.sampler else model.defaults.options
@@ -258,6 +261,8 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
         script(text, request.emphasis, visited.steps)
     if request.mask is not None:
         to_mask(request.mask, size)
+    if request.depth is not None:
+        to_depth(request.depth, size)
     bound = sampler.bind(model.path, options)
     if idle := sampler.idle(options):
         raise RequestError(idle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ WRONG: dict[str, dict[str, str]] = {
     "--hires-steps": {"4": "needs --hires", "0 --hires 2": "between 1 and 1000, not 0"},
     "--hires-upscaler": {"bicubic": "needs --hires", "lanzcos --hires 2": "nearest known: lanczos"},
     "--fact": {"crop": "NAME=VALUE", "crop=x": "NAME=VALUE", "crop=0,-1": "between 0 and", "crop=0,1": "unknown fact"},
+    "--depth": {"none.png": "no such file", "depth.png": "is shown no depth"},
     "--refiner": {"figurine5": "unknown model"},
     "--handover": {"0.5": "needs a --refiner"},
 }
@@ -24,8 +26,10 @@ WRONG: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize(("flag", "value"), [(flag, value) for flag, values in WRONG.items() for value in values])
 def test_a_value_that_cannot_be_is_one_line_and_leaves_nothing(flag: str, value: str, shell: Shell) -> None:
-    assert WRONG[flag][value] in wrong(shell.generate(flag, *value.split()))
-    assert shell.names() == []
+    Image.new("L", (4, 4)).save("depth.png")
+    code = 1 if value == "none.png" else 2
+    assert WRONG[flag][value] in wrong(shell.generate(flag, *value.split()), code)
+    assert shell.names() == ["depth.png"]
 
 
 def test_the_second_pass_obeys_its_flags(shell: Shell) -> None:
@@ -86,3 +90,37 @@ def test_a_refiner_draws_alone_over_a_picture(shell: Shell) -> None:
     assert len({before, refined, shell.pixels}) == 3
     assert open_picture("refined.png").size == (32, 32)
     assert "does not do the task 'text'" in wrong(shell.generate(model=tiny("refiner")))
+
+
+def test_depth_is_what_is_drawn_over(shell: Shell) -> None:
+    rise = Image.linear_gradient("L").resize((32, 32))
+    rise.save("near.png")
+    rise.rotate(90).save("side.png")
+    Image.fromarray(np.array(rise, np.uint16) * 257).save("deep.png")
+    Image.new("L", (32, 32), 7).save("flat.png")
+    seen = []
+    for name in ("near", "side", "deep"):
+        recipe = shell.drawn("--depth", f"{name}.png", "-o", f"{name}-drawn.png", model=tiny("depth"))
+        assert (recipe.depth or {})["file"] == f"{name}.png"
+        seen.append(shell.pixels)
+    assert seen[0] != seen[1]
+    assert seen[0] == seen[2], "sixteen bits of the same depth"
+    again = ("reproduce", "near-drawn.png", "-m", str(tiny("depth")), "--threads")
+    assert "with --depth" in wrong(shell.run(*again[:-1]), 1)
+    assert shell.run(*again[:-1], "--depth", "near.png").out.startswith("bit-equal")
+    assert "same all over" in wrong(shell.generate("--depth", "flat.png", model=tiny("depth")), 1)
+    assert "is shown depth; give" in wrong(shell.generate(model=tiny("depth")))
+
+
+def test_a_small_picture_is_drawn_larger(shell: Shell) -> None:
+    Image.linear_gradient("L").resize((8, 16)).save("small.png")
+    seen = set()
+    for place, words in enumerate(((), ("--fact", "noise-level=50"), ("--seed", "6"))):
+        recipe = shell.drawn("--image", "small.png", *words, "-o", f"{place}.png", model=tiny("x4"))
+        assert (recipe.task, recipe.size) == ("upscale", (32, 64))
+        seen.add(shell.pixels)
+    assert len(seen) == 3
+    again = ("reproduce", "1.png", "-m", str(tiny("x4")), "--image", "small.png")
+    assert shell.run(*again).out.startswith("bit-equal")
+    wide = shell.generate("--image", "small.png", "--fact", "noise-level=51", model=tiny("x4"))
+    assert "from 0 to 50" in wrong(wide)

@@ -79,7 +79,8 @@ def chained(pipe: Pipe, refiner: Pipe, request: Request) -> Tensor:
 
 
 @cache
-def _parts(kind: str) -> dict[str, Any]:
+def parts_of(kind: str) -> dict[str, Any]:
+    """The reference's networks and tokenizers, in float64."""
     folder = tiny(kind)
     parts: dict[str, Any] = {
         "unet": diffusers.UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float64),
@@ -97,13 +98,18 @@ def _parts(kind: str) -> dict[str, Any]:
     return parts
 
 
-def reference(pipeline: str, kind: str, config: Mapping[str, Any]) -> Any:
-    """The reference's pipeline of the same weights in float64; DDIM, which keeps one table, has that in float64 too."""
+def plan_of(config: Mapping[str, Any]) -> Any:
+    """The reference's scheduler; DDIM, which keeps one table, has it in float64."""
     plan = getattr(diffusers, config["_class_name"]).from_config(dict(config))
     if config["_class_name"] == "DDIMScheduler" and not config.get("rescale_betas_zero_snr"):
         plan.alphas_cumprod = torch.tensor(vp_scaled_linear().alphas_cumprod, dtype=torch.float64)
         plan.final_alpha_cumprod = plan.alphas_cumprod[0]
-    built = getattr(diffusers, pipeline)(scheduler=plan, **_parts(kind))
+    return plan
+
+
+def reference(pipeline: str, kind: str, config: Mapping[str, Any]) -> Any:
+    """The reference's pipeline of the same weights in float64."""
+    built = getattr(diffusers, pipeline)(scheduler=plan_of(config), **parts_of(kind))
     built.set_progress_bar_config(disable=True)
     return built
 

@@ -65,6 +65,17 @@ DECODER = {
     "pixel_mapper_in_channels": 3,
     "timestep_conditioning_type": ["sca"],
 }
+X4 = {
+    "in_channels": 7,
+    "block_out_channels": [256, 512, 512, 1024],
+    "down_block_types": [DOWN, CROSS_DOWN, CROSS_DOWN, CROSS_DOWN],
+    "up_block_types": [CROSS_UP, CROSS_UP, CROSS_UP, UP],
+    "only_cross_attention": [True, True, True, False],
+    "num_class_embeds": 1000,
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+    "sample_size": 128,
+}
 BIG_G = {
     "hidden_size": 1280,
     "intermediate_size": 5120,
@@ -114,6 +125,8 @@ def text(raw: dict[str, Any]) -> nn.Module:
         pytest.param(unet, {"in_channels": 9}, 859_535_364, 686, id="SD 1 inpainting U-Net"),
         pytest.param(unet, SD2, 865_910_724, 686, id="SD 2 U-Net"),
         pytest.param(unet, SDXL, 2_567_463_684, 1680, id="SDXL U-Net"),
+        pytest.param(unet, {**SD2, "in_channels": 5}, 865_913_604, 686, id="SD 2 depth U-Net"),
+        pytest.param(unet, X4, 473_398_020, 687, id="x4 upscaler U-Net"),
         pytest.param(unet, REFINER, 2_259_526_660, 1220, id="SDXL refiner U-Net"),
         pytest.param(kunet, {}, 372_560_645, 639, id="x2 latent upscaler U-Net"),
         pytest.param(vae, {}, 83_653_863, 248, id="SD autoencoder"),

@@ -18,19 +18,21 @@ from safelight.encoders.chunks import Chunk
 from safelight.encoders.emphasis import EMPHASES, lay
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError
-from safelight.families.family import Defaults, Family, Model, Ported, Prompt, Words
-from safelight.families.sd import facts, scheduler
+from safelight.families.family import Defaults, Enlarge, Family, Model, Ported, Prompt, Words
+from safelight.families.sd import facts, scheduler, shown
 from safelight.families.sd.model import Added, UNet
 from safelight.families.sd.parts import Parts, Reader, pooled_width, read_parts, read_tokenizers
 from safelight.families.sd.single import read_single, read_vocabularies, single_index
 from safelight.nn.embed import sinusoid
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.transformer import TransformerBlock
-from safelight.weights.folder import Index
+from safelight.weights.folder import Index, read_json
 from safelight.weights.notes import notes
 
-PIPELINES = frozenset({"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"})
-XL_PIPELINES = frozenset(name.replace("Diffusion", "DiffusionXL") for name in PIPELINES)
+PLAIN = frozenset({"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"})
+OTHER = frozenset({"StableDiffusionDepth2ImgPipeline", "StableDiffusionUpscalePipeline"})
+DISTILLED = frozenset({"LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"})
+XL = frozenset(name.replace("Diffusion", "DiffusionXL") for name in PLAIN)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Told:
         context: [B, M, X] text.
         pooled: [B, P] projected text, and times: [B, 6] sizes and crops (XL).
         scale: [B, E], the embedded scale of the guidance (networks that it was distilled into).
-        shown: [B, Z + 1, h, w], the mask (1 = to repaint) and the latents of the picture with a hole (inpainting).
+        shown: [B, ?, h, w], what stands beside the latents; see `shown`.
+        labels: [B] whole numbers, the noise level of a small picture.
     """
 
     context: Tensor
@@ -49,6 +52,7 @@ class Told:
     times: Tensor | None = None
     scale: Tensor | None = None
     shown: Tensor | None = None
+    labels: Tensor | None = None
 
     def cat(self, others: Sequence[Told]) -> Told:
         """The rows of this record followed by those of the others."""
@@ -67,7 +71,9 @@ class Told:
     def to(self, like: Tensor) -> Told:
         """The same record on the device, and in the number format, of ``like``."""
         moved = {
-            f.name: t.to(like.device, like.dtype) for f in fields(self) if (t := getattr(self, f.name)) is not None
+            f.name: t.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
+            for f in fields(self)
+            if (t := getattr(self, f.name)) is not None
         }
         return Told(**moved)
 
@@ -100,23 +106,18 @@ def load(index: Index) -> Model:
     channels, unet = latent.channels, parts.unet
     if latent.preview and len(latent.preview) != channels + 1:
         raise ConfigError(f"{index.folder}: the preview has {len(latent.preview)} rows, not {channels + 1}")
-    if unet.config.in_channels not in (channels, 2 * channels + 1):
-        raise ConfigError(
-            f"{index.folder}: the U-Net reads {unet.config.in_channels} channels; known are {channels} (latents) and "
-            f"{2 * channels + 1} (with a mask and a masked picture)"
-        )
-    shown = unet.config.in_channels != channels
+    seen = shown.kind(index.folder, unet.config, channels)
 
     def predict(x: Tensor, t: Tensor, told: Told, ports: Ports = NO_PORTS) -> Tensor:
         x = x if told.shown is None else torch.cat([x, told.shown], dim=1)
-        added = Added(pooled=told.pooled, times=told.times, guidance=told.scale)
+        added = Added(pooled=told.pooled, times=told.times, labels=told.labels, guidance=told.scale)
         return unet(x, t, told.context, added=added, ports=ports)
 
     refines = told_numbers(parts) == facts.REFINED
     wave = unet.config.time_cond_proj_dim or 0
 
     size = unet.config.sample_size * latent.stride
-    return Model(
+    model = Model(
         family="sd",
         folder=index.folder,
         network=unet,
@@ -125,19 +126,57 @@ def load(index: Index) -> Model:
         path=plan.path,
         prediction=plan.prediction,
         latent=latent,
-        tasks=("inpaint",) if shown else ("image", "inpaint") if refines else ("text", "image", "inpaint"),
+        tasks=("image", "inpaint") if refines else ("text", "image", "inpaint"),
         defaults=Defaults(
             *(size, size, plan.levels, plan.start, plan.sampler, plan.options), strength=0.3 if refines else None
         ),
         encode=lambda prompt: encode(parts, prompt),
         predict=predict,
-        conceal=conceal if shown else None,
         ported=ported(unet, predict),
         tell=(lambda told, scale: tell(told, scale, wave)) if wave else None,
         facts=facts.names(told_numbers(parts)),
         skips=min(reader.encoder.config.num_hidden_layers for reader in parts.readers) - (2 if is_xl(parts) else 1),
         emphases=tuple(EMPHASES),
         files=parts.files,
+    )
+    if seen == shown.HOLE:
+        return replace(model, tasks=("inpaint",), conceal=conceal)
+    if seen == shown.DEPTH:
+        return replace(model, deepen=lambda told, depth: replace(told, shown=depth))
+    return model if seen == shown.NOTHING else enlarging(model, parts)
+
+
+def enlarging(model: Model, parts: Parts) -> Model:
+    """A model whose network is shown a small picture with noise on it, and told how much.
+
+    Raises:
+        ConfigError: nothing says on which path the noise lies. WeightsError: that file cannot be read.
+    """
+    place = parts.index.folder / "low_res_scheduler" / "scheduler_config.json"
+    if "low_res_scheduler" not in parts.index.parts:
+        raise ConfigError(f"{parts.index.folder}: names no low_res_scheduler; use the released folder")
+    try:
+        blurring = shown.Blurring.read(read_json(place), parts.unet.config, parts.index.settings)
+    except ConfigError as error:
+        raise ConfigError(f"{place.parent}: {error}") from error
+
+    def said(prompt: Prompt) -> Words:
+        words = encode(parts, prompt)
+        label = blurring.label(prompt, words.cond.context.device)
+        return replace(words, cond=replace(words.cond, labels=label))
+
+    def blur(told: Told, colours: Tensor, noise: Tensor) -> Told:
+        assert told.labels is not None
+        return replace(told, shown=blurring.noisy(colours, told.labels, noise).to(told.context.device))
+
+    factor = model.latent.stride
+    return replace(
+        model,
+        tasks=("upscale",),
+        encode=said,
+        enlarge=Enlarge(factor, factor, show=None, blur=blur),
+        facts={**model.facts, "noise-level": 1},
+        files=(*model.files, place),
     )
 
 
@@ -184,7 +223,7 @@ def encode(parts: Parts, prompt: Prompt) -> Words:
     xl = is_xl(parts)
     text = read_text(parts.readers, prompt, xl=xl, device=device)
     if not xl:
-        return Words(Told(text.context), text.cut)
+        return Words(Told(text.context), text.cut, text.chunks)
     times = facts.times(prompt, told_numbers(parts), device)
     told = Told(text.context, text.pooled, times)
     if prompt.negative and not prompt.text and parts.index.settings.get("force_zeros_for_empty_prompt", True):
@@ -244,4 +283,4 @@ def conceal(told: Told, mask: Tensor, latents: Tensor) -> Told:
     return replace(told, shown=torch.cat([mask, latents], dim=1))
 
 
-SD = Family("sd", PIPELINES | XL_PIPELINES, load, single_index, tokenizers)
+SD = Family("sd", PLAIN | OTHER | DISTILLED | XL, load, single_index, tokenizers)
