@@ -20,18 +20,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare and say; 1 if a module differs."""
-    import torch
-
-    from safelight.evaluate.verify import verify
+    from safelight.evaluate.verify import FORMATS, verify
     from safelight.generate.models import index_of, locate
 
-    formats = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if args.dtype not in formats:
-        raise UnknownNameError("dtype", args.dtype, formats)
+    if args.dtype not in FORMATS:
+        raise UnknownNameError("dtype", args.dtype, FORMATS)
     how = source.source(args)
     index = index_of(locate(args.model, how), how)
     told, sound = {}, True
-    for verdict in verify(index, formats[args.dtype]):
+    for verdict in verify(index, FORMATS[args.dtype]):
         first = verdict.first
         sound = sound and first is None
         name = None if first is None else first.module or "its answer"

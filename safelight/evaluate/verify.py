@@ -23,6 +23,7 @@ from safelight.families.sd.parts import Parts, read_parts
 from safelight.families.sd.single import read_single, understand
 from safelight.weights.folder import Index, read_index, weight_files
 
+FORMATS = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 BARS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest difference, relative to the largest value of the reference, that is only rounding in each number format."""
 TOKENS, EDGE = 7, 16
