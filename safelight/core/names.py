@@ -148,6 +148,8 @@ def _told(options: Mapping[str, Option]) -> str:
 
 
 DPM, UNIPC, DEIS = "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"
+SINGLE = "DPMSolverSinglestepScheduler"
+_PLUS = {"algorithm_type": "dpmsolver++"}
 SOLVERS: tuple[tuple[str, Flags, str, Mapping[str, Option]], ...] = (
     (DPM, {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}, "dpmpp_2m", {}),
     (DPM, {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "heun"}, "dpmpp_2m", {"rule": "heun"}),
@@ -163,12 +165,18 @@ SOLVERS: tuple[tuple[str, Flags, str, Mapping[str, Option]], ...] = (
     (UNIPC, {"solver_order": 1, "solver_type": "bh1"}, "unipc2_bh2", {"order": 1.0, "rule": "bh1"}),
     (DEIS, {"solver_order": 2}, "deis_log", {"order": 2.0}),
     (DEIS, {"solver_order": 3}, "deis_log", {}),
+    (DEIS, {"solver_order": 1}, "deis_log", {"order": 1.0}),
+    (SINGLE, {**_PLUS, "solver_order": 2, "solver_type": "midpoint"}, "dpm_singlestep", {}),
+    (SINGLE, {**_PLUS, "solver_order": 2, "solver_type": "heun"}, "dpm_singlestep", {"rule": "heun"}),
+    (SINGLE, {**_PLUS, "solver_order": 3, "solver_type": "midpoint"}, "dpm_singlestep", {"order": 3.0}),
+    (SINGLE, {**_PLUS, "solver_order": 3, "solver_type": "heun"}, "dpm_singlestep", {"order": 3.0, "rule": "heun"}),
+    (SINGLE, {**_PLUS, "solver_order": 1}, "dpm_singlestep", {"order": 1.0}),
 )
 """Classes of diffusers whose flags choose the row, with its options; a class's first line is its default.
 
 Third order of DPM-Solver is not here: diffusers' has a term of half its size, and of the wrong sign with noise.
 """
-SPARE = (DPM, UNIPC, DEIS, "DPMSolverSinglestepScheduler", "SASolverScheduler")
+SPARE = (DPM, UNIPC, DEIS, SINGLE, "SASolverScheduler")
 """Classes that lay one point more and leave the cleanest out."""
 FRACTIONS = (
     *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler"),
@@ -179,11 +187,11 @@ ROWS = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler")
 """Classes that visit whole rows, the cleanest included."""
 SPREADS = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta_sigma"}
 _SPACINGS = ("leading", "linspace", "trailing")
-_SPACED = {*SPARE, *FRACTIONS, *ROWS} - {"DPMSolverSinglestepScheduler"}
+_SPACED = {*SPARE, *FRACTIONS, *ROWS} - {SINGLE}
 _FLAGS: dict[str, set[str]] = {
     **dict.fromkeys(("timestep_spacing", "steps_offset"), _SPACED),
     **dict.fromkeys(SPREADS, {*SPARE, *FRACTIONS, "FlowMatchEulerDiscreteScheduler"} - {FRACTIONS[1]}),
-    "final_sigmas_type": {DPM, UNIPC, "DPMSolverSinglestepScheduler", "EDMEulerScheduler", "EulerDiscreteScheduler"},
+    "final_sigmas_type": {DPM, UNIPC, SINGLE, "EDMEulerScheduler", "EulerDiscreteScheduler"},
     "original_inference_steps": {"LCMScheduler", "TCDScheduler"},
     **{flag: {line[0] for line in SOLVERS if flag in line[1]} for line in SOLVERS for flag in line[1]},
 }
@@ -209,6 +217,12 @@ def solver(name: str, flags: Flags) -> tuple[str, dict[str, Option]]:
         if all(whole[flag] == value for flag, value in needed.items()):
             return row, dict(options)
     told = ", ".join(f"{flag} {value!r}" for flag, value in whole.items())
+    if name == DPM and whole["solver_order"] == 3:
+        own = "adams3_sde" if whole["algorithm_type"] == "sde-dpmsolver++" else "adams3"
+        raise RequestError(
+            f"{name} with {told} is not drawn: diffusers' order 3 has a term of half its size, with noise of the wrong "
+            f"sign; name a sampler: {own} is that order as it should be, dpmpp_2m the usual one"
+        )
     raise RequestError(f"{name} with {told} is not supported; take another order, or a sampler by our own name")
 
 

@@ -92,11 +92,11 @@ def test_the_seed_contract_names_every_field_that_decides_bits() -> None:
 
 
 def test_every_class_that_is_read_from_a_folder_is_listed() -> None:
-    from safelight.families.sd.scheduler import _CLASSES
+    from safelight.families.sd.classes import CLASSES, REFUSED
     from safelight.generate.models import FAMILIES
 
     text = section("docs/reference/files.md")
-    known = {name for family in FAMILIES for name in family.pipelines} | set(_CLASSES)
+    known = {name for family in FAMILIES for name in family.pipelines} | set(CLASSES) | set(REFUSED)
     assert set(re.findall(r"`(\w+(?:Pipeline|Scheduler))`", text)) == known
 
 

@@ -103,7 +103,9 @@ OVER = {
     "log": _Over(lambda path, level, i: level.lam, -1.0, _sigma_over_alpha),
 }
 """In which variable the polynomial is laid; see the module."""
-FINALS = ("slope", "prediction")
+FINALS = ("slope", "prediction", "lowered")
+_FEW = 15
+"""Runs of fewer steps than this are lowered."""
 
 
 def _slope(x: Tensor, x0: Tensor, s: Level, clock: float) -> Tensor:
@@ -128,7 +130,8 @@ def bashforth(
         x: state [1, ...] at levels[0].
         order: how many slopes are used, 1 (Euler) to 4.
         over: a name of ``OVER``; rule: a name of ``RULES``.
-        final: how a step to the clean end is taken: "slope" as any other, "prediction" to the last prediction itself.
+        final: how a step to the clean end is taken: "slope" as any other, "prediction" to the last prediction itself,
+            "lowered" like that, and the last steps of a run below 15 are of falling order (diffusers).
 
     Raises:
         UnknownNameError: no such variable, rule or final step. RequestError: a rule that is not for that variable.
@@ -141,6 +144,8 @@ def bashforth(
     if weigh in (published, vp_time) and over != "clock":
         raise RequestError(f"rule {rule!r} weighs slopes by the clock; it does not go with over {over!r}")
     place, k, clock = OVER[over]
+    steps = len(levels) - 1
+    lowered = final == "lowered" and steps < _FEW
     past: list[tuple[float, Tensor]] = []
     for i, (s, t) in enumerate(pairwise(levels)):
         x0 = (yield x, s).x0
@@ -148,6 +153,7 @@ def bashforth(
         past = [(place(path, s, i), slope), *past[: order - 1]]
         a, b = place(path, s, i), place(path, t, i + 1)
         known = [entry for entry in past if math.isfinite(entry[0])] if math.isfinite(b - a) else []
+        known = known[: steps - i] if lowered else known
         if len(known) > 1 and (t.sigma or final == "slope"):
             mixed = sum(w * value for w, (_, value) in zip(weigh([u for u, _ in known], a, b, k), known))
             x0 = _with_slope(x0, slope, mixed, clock(path, s))
