@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import WeightsError
-from safelight.weights.header import MAX_HEADER, MAX_TENSORS, Entry, Header, size_of
+from safelight.weights.header import MAX_HEADER, MAX_TENSORS, Entry, Header, possible, size_of
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -148,7 +148,7 @@ class _Cursor:
             length = size_of(kind, shape)
             if name in entries:
                 raise ValueError(f"the tensor {name[:80]!r} occurs twice")
-            if length is None or offset % align or start + offset + length > self.size:
+            if length is None or not possible(shape) or offset % align or start + offset + length > self.size:
                 raise ValueError(f"tensor {name[:80]!r} of {kind} {list(shape)} lies outside of the file or its blocks")
             entries[name] = Entry(kind, shape, start + offset, start + offset + length)
         reached = start

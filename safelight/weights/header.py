@@ -67,6 +67,11 @@ class Header:
         return {name: entry.shape for name, entry in self.entries.items()}
 
 
+def possible(shape: tuple[int, ...] | list[int]) -> bool:
+    """Whether a tensor can have this shape at all, which a length of 0 beside others without end hides."""
+    return math.prod(max(length, 1) for length in shape) < 2**63
+
+
 def size_of(dtype: str, shape: tuple[int, ...]) -> int | None:
     """Bytes that a tensor takes row by row; None where its last axis is no multiple of its blocks."""
     count = math.prod(shape)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from safelight.errors import WeightsError
 from safelight.weights import zipped
-from safelight.weights.header import BITS, MAX_HEADER, MAX_RANK, MAX_TENSORS, Entry, Header
+from safelight.weights.header import BITS, MAX_HEADER, MAX_RANK, MAX_TENSORS, Entry, Header, possible
 from safelight.weights.opcodes import LONGEST_KEY, Machine
 
 DEEPEST = 8
@@ -137,7 +137,8 @@ class _Torch:
         numbers = (offset, *shape, *strides)
         if len(shape) != len(strides) or len(shape) > MAX_RANK:
             raise ValueError("a tensor has an impossible shape")
-        if any(not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**48 for n in numbers):
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**48 for n in numbers)
+        if not whole or not possible(shape):
             raise ValueError("a tensor has an impossible shape or place")
         last = sum((n - 1) * s for n, s in zip(shape, strides)) + 1 if 0 not in shape else 0
         begin = member.begin + offset * width

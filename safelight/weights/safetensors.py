@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.errors import WeightsError
-from safelight.weights.header import BITS, MAX_HEADER, MAX_RANK, MAX_TENSORS, Entry, Header
+from safelight.weights.header import BITS, MAX_HEADER, MAX_RANK, MAX_TENSORS, Entry, Header, possible
 
 MAX_MARKS = 300_000
 """Brackets, braces and commas outside of texts; 20,000 tensors of rank 4 have 220,000. More is built to fill memory."""
@@ -123,7 +123,8 @@ def _entry(path: Path, name: str, row: Any, start: int) -> Entry:
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         raise WeightsError(f"{path}: tensor {name!r} has the unknown dtype {str(dtype)[:40]!r}")
-    if not numbers(shape, MAX_RANK) or not numbers(offsets, 2) or len(offsets) != 2 or offsets[1] < offsets[0]:
+    placed = numbers(offsets, 2) and len(offsets) == 2 and offsets[0] <= offsets[1]
+    if not placed or not numbers(shape, MAX_RANK) or not possible(shape):
         raise WeightsError(f"{path}: tensor {name!r} has an impossible shape or place; the file is damaged")
     if math.prod(shape) * BITS[dtype] != 8 * (offsets[1] - offsets[0]):
         raise WeightsError(

@@ -130,6 +130,7 @@ def test_hostile_settings_are_refused(
         pytest.param([tensor(shape=(1,) * 5)], "5 axes", id="too many axes"),
         pytest.param([tensor(shape=(2**40,))], "outside of the file", id="beyond the file"),
         pytest.param([tensor(shape=(2**62, 2**62))], "outside of the file", id="astronomic"),
+        pytest.param([tensor(shape=(0, 2**63))], "outside of the file", id="nothing, without end"),
         pytest.param([tensor(shape=(31,), kind=8)], "outside of the file or its blocks", id="half a block"),
         pytest.param([tensor(offset=7, shape=(8,))], "outside of the file", id="off its alignment"),
         pytest.param([tensor(), tensor("b")], "overlaps", id="two names for the same bytes"),

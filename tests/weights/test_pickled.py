@@ -195,6 +195,11 @@ def test_the_program_of_one_tensor_is_understood(tmp_path: Path) -> None:
     [
         pytest.param(tensor(place="(K\x01(K\x04t(K\x01tt"), "outside of its numbers", id="beyond its numbers"),
         pytest.param(tensor(place="(K\x00(J\xff\xff\xff\xfft(K\x01tt"), "impossible", id="a negative shape"),
+        pytest.param(
+            tensor(place="(K\x00(K\x00" + "J\x00\x00\x00\x7f" * 3 + "t(" + "K\x01" * 4 + "tt"),
+            "impossible",
+            id="endless",
+        ),
         pytest.param(tensor(place="(K\x00(K\x02K\x02t(K\x01tt"), "impossible", id="shape and strides differ"),
         pytest.param(
             tensor(place="(K\x00(M\xe8\x03M\xe8\x03t(K\x00K\x00tt"), "repeats", id="a million times one number"
