@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from safelight.cli import output, source
+from safelight.cli import earlier, output, source
 from safelight.cli.bar import Bar
+from safelight.cli.earlier import Earlier
 from safelight.cli.frames import Frames
 from safelight.cli.output import Output
 from safelight.errors import FileError, RequestError
@@ -34,12 +35,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``generate``."""
     what = parser.add_argument_group("what to draw").add_argument
     what("prompt", nargs="?", metavar="PROMPT", help="what to draw; '' is allowed")
+    what("--from", dest="origin", metavar="FILE", help="repeat the settings in a picture, whichever program drew it")
     what("--prompt-file", metavar="FILE", help="one prompt a line, empty lines passed over; - for standard input")
-    what("--negative", metavar="TEXT", default="", help="what to lead away from")
+    what("--negative", metavar="TEXT", help="what to lead away from")
     what("-m", "--model", metavar="MODEL", default=DEFAULT, help="name or folder; see 'safelight models'")
     what("--size", metavar="WxH", help="pixels; by default the model's own, or the image's")
     what("-n", "--count", type=int, metavar="N", default=1, help="pictures of each prompt, seeds counting upwards")
-    what("--seed", metavar="N", default="random", help="of the first picture; -1 or random draws one (the default)")
+    what("--seed", metavar="N", help="of the first picture; -1 or random draws one (the default)")
     how = parser.add_argument_group("how to draw it").add_argument
     how("--steps", "--num-inference-steps", type=int, metavar="N", help="1 to 1000")
     how("--sampler", metavar="NAME", help="in the spelling of any program, such as euler_ancestral or 'DPM++ 2M'")
@@ -51,23 +53,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how("--guidance-rule", metavar="RULE", action="append", default=[], help="apg, pag:scale=2 ...; may be repeated")
     how("--weak-model", metavar="MODEL", help="name or folder of a weaker model, for --guidance-rule autoguidance")
     how("--noise", metavar="KIND", help="path, fresh, or another program's: diffusers, comfyui, a1111-gpu ...")
-    how("--ensd", type=int, metavar="N", default=0, help="A1111's eta noise seed delta, with its noise")
+    how("--ensd", type=int, metavar="N", help="A1111's eta noise seed delta, with its noise")
     how("--variation", metavar="SEED:X", help="mix in another seed's noise: 0 leaves this picture, 1 gives the other")
-    how("--rescale", type=float, metavar="X", default=0.0, help="0 to 1, pulls the spread of guided predictions back")
+    how("--rescale", type=float, metavar="X", help="0 to 1, pulls the spread of guided predictions back")
     how("--fact", metavar="NAME=VALUE", action="append", default=[], help="XL is told: original=1024x1024, crop=0,64 ...")
     how("--refiner", metavar="MODEL", help="name or folder of a model that takes over near the end")
     how("--handover", type=float, metavar="X", help="where it does, 0 (pure noise) to 1 (never); 0.8 by default")
-    how("--clip-skip", type=int, metavar="N", default=1, help="text layer counted from the last, 1 is the last itself")
+    how("--emphasis", metavar="NAME", help="what (a:1.2) means: a1111, comfyui, compel; none, the default: nothing")
+    how("--clip-skip", type=int, metavar="N", help="text layer counted from the last, 1 is the last itself")
     over = parser.add_argument_group("over a picture").add_argument
     over("--image", metavar="FILE", help="start from this picture")
     over("--strength", type=float, metavar="X", help="how much of it is forgotten, 0 to 1; so many of the steps run")
+    over("--invert", metavar="TEXT", help="what is on it; DDIM is run backwards from it instead of mixing noise in")
     over("--mask", metavar="FILE", help="of the image's size; white is repainted, black is kept")
+    over("--depth", metavar="FILE", help="for models that are shown depth: bright is near, dark is far")
     over("--hires", type=float, metavar="SCALE", help="then draw it again, larger: above 1 to 8")
     over("--hires-strength", type=float, metavar="X", help="how much of the first pass is forgotten, 0.7 by default")
     over("--hires-steps", type=int, metavar="N", help="of the whole second schedule; by default as many as the first")
     over("--hires-upscaler", metavar="NAME", help="lanczos (the picture); nearest-exact, bilinear, bicubic (latents)")
     out = parser.add_argument_group("where it goes").add_argument
-    out("-o", "--output", metavar="OUT", help="PNG file (numbered for several), folder, or - for standard output")
+    out("-o", "--output", metavar="OUT", help=".png, .jpg or .webp (numbered for several), folder, or - for stdout")
+    out("--quality", type=int, metavar="N", help="of a JPEG, 1 to 100; 95 by default")
     out("--force", action="store_true", help="replace files that exist")
     out("--json", action="store_true", help="print a line of JSON for each picture, and nothing else")
     out("--every-step", metavar="DIR|FILE.gif", help="keep the picture after every evaluation")
@@ -82,19 +88,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw; everything that can be wrong with the request or its files is found before the first step."""
     begun = time.perf_counter()
-    requests = asked(args)
-    place = output.plan(args.output, requests[0].seed, len(requests), args.force)
+    asked_before = earlier.read(args)
+    requests = asked(args, asked_before)
+    place = output.plan(args.output, requests[0].seed, len(requests), args.force, args.quality, output.KINDS)
     if args.json and not place.paths:
         raise RequestError("--json and -o - both want standard output; give one")
     from safelight.generate.pipe import load  # takes seconds, so what can be wrong is wrong before
 
     pipe = load(args.model, args.device, args.dtype, args.threads, args.weak_model, source.source(args), args.refiner)
+    if asked_before:
+        requests = asked_before.fit(pipe, requests)
     settled = [pipe.settle(request) for request in requests]
     desk = Desk(place, settled, args.json, _frames(args, place, settled))
     strange(pipe, requests)
+    weighted(requests)
     if not args.json:
         print(heading(pipe, settled), file=desk.voice, flush=True)
     _ = pipe.hashes  # a recipe names every file by its bytes; reading them is part of loading
+    place.check(pipe.recipe(each) for each in settled)
     desk.seconds["load"] = time.perf_counter() - begun
     try:
         with Bar("drawing", total(settled)) as bar:
@@ -130,14 +141,17 @@ class Desk:
         if shown.drawn is None:
             return
         drawn, index = shown.drawn, shown.picture
-        self.place.put(index, output.png(drawn.image, drawn.metadata()))
+        self.place.put(index, self.place.bytes_of(drawn.image, drawn.recipe))
         self.kept += 1
         for name, seconds in drawn.seconds.items():
             self.seconds[name] += seconds
         for cut in drawn.cut:
             if cut not in self.cut:
                 self.cut.add(cut)
-                bar.say(f"safelight: the prompt is too long for the text encoder; this was cut off: {cut!r}")
+                bar.say(
+                    f"safelight: the prompt is too long for the text encoder; this was cut off: {cut!r} (a prompt of any "
+                    "length is read with --emphasis a1111)"
+                )
         bar.say(self.line(index, drawn, shown.index), self.voice)
 
     def line(self, index: int, drawn: Drawn, evaluations: int) -> str:
@@ -173,9 +187,10 @@ def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:
     begun = f"first {first.laid['first']:g}" if strength is None else f"strength {strength:g}"
     words = [
         pipe.name,
-        " to ".join(f"{each.size[0]}x{each.size[1]}" for each in first.passes),
+        " to ".join(f"{each.size[0]}x{each.size[1]}" for each in first.passes if not each.inverts),
         f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}",
-        f"{run} steps" if run == steps else f"{run} of {steps} steps ({begun})",
+        (f"{run} steps" if run == steps else f"{run} of {steps} steps ({begun})")
+        + (" after an inversion" if first.before else ""),
         f"{first.sampler.sampler.name} ({count})",
         guided(first),
         str(pipe.place),
@@ -192,63 +207,97 @@ def guided(settled: Settled) -> str:
 
 def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
     """Name the words that the model was never taught, with prompts that work."""
+    from safelight.encoders.emphasis import spoken
+    from safelight.generate.settle import STEPS
     from safelight.generate.vocabulary import PROMPTS, unknown
 
-    words = unknown(pipe.folder, dict.fromkeys(text for each in requests for text in (each.prompt, each.negative)))
+    texts = (
+        said
+        for each in requests
+        for text in (each.prompt, each.negative, each.invert or "")
+        for said in spoken(text, each.emphasis, each.steps or STEPS)
+    )
+    words = unknown(pipe.folder, dict.fromkeys(texts))
     if words:
         named = ", ".join(repr(word) for word in words[:MOST_WORDS]) + (", ..." if len(words) > MOST_WORDS else "")
         works = ", ".join(f'"{prompt}"' for prompt in PROMPTS)
         print(f"safelight: {pipe.name} does not know {named}; prompts that work: {works}", file=sys.stderr)
 
 
-def asked(args: argparse.Namespace) -> list[Request]:
+def weighted(requests: Sequence[Request]) -> None:
+    """Say once that a prompt seems to give weights that nothing reads."""
+    from safelight.encoders.prompt import hint
+
+    texts = dict.fromkeys(text for each in requests if each.emphasis == "none" for text in (each.prompt, each.negative))
+    if name := next(filter(None, map(hint, texts)), ""):
+        print(f"safelight: the prompt seems to give weights or steps; --emphasis {name} reads them", file=sys.stderr)
+
+
+def asked(args: argparse.Namespace, before: Earlier | None = None) -> list[Request]:
     """The requests that the flags mean: for every prompt one per picture.
+
+    Args:
+        before: a picture whose settings stand where the flags say nothing.
 
     Raises:
         RequestError: a flag that is none, or two that contradict each other. FileError, ImageError: a file that cannot
             be read.
     """
-    from safelight.generate.file import open_picture
-    from safelight.generate.guiding import read
     from safelight.generate.request import Request
 
-    prompts = _prompts(args.prompt, args.prompt_file)
-    if args.clip_skip < 1:
+    prompts = [] if before and args.prompt is args.prompt_file is None else _prompts(args.prompt, args.prompt_file)
+    if args.clip_skip is not None and args.clip_skip < 1:
         raise RequestError(f"--clip-skip counts layers from the last, 1 and up, not {args.clip_skip}")
     if args.width is not None and args.width < 1:
         raise RequestError(f"--width is the rows of a call, 1 to 64, not {args.width}")
-    if args.weak_model and not any(rule.partition(":")[0].strip() == "autoguidance" for rule in args.guidance_rule):
-        raise RequestError("--weak-model is asked by --guidance-rule autoguidance only; give both or neither")
     if args.handover is not None and args.refiner is None:
         raise RequestError("--handover needs a --refiner that takes over")
-    if args.image is None and (args.mask is not None or args.strength is not None):
-        raise RequestError("--strength and --mask need an --image to start from")
-    first = Request(
-        negative=args.negative,
-        steps=args.steps,
-        sampler=args.sampler,
-        schedule=args.schedule,
-        options=dict(_option("--option", text) for text in args.option),
-        schedule_options=dict(_option("--schedule-option", text) for text in args.schedule_option),
-        guidance=None if args.guidance is None else _numbers("--guidance", args.guidance, 0),
-        interval=None if args.guidance_interval is None else _interval(args.guidance_interval),
-        rules=tuple(read(text) for text in args.guidance_rule),
-        rescale=args.rescale,
-        seed=_seed(args.seed),
-        noise=args.noise,
-        ensd=args.ensd,
-        variation=None if args.variation is None else _variation(args.variation),
-        size=_size(args.size),
-        image=None if args.image is None else open_picture(args.image),
-        strength=args.strength,
-        mask=None if args.mask is None else open_picture(args.mask),
-        hires=_hires(args),
-        facts=dict(_fact(text) for text in args.fact),
-        handover=args.handover if args.handover is not None else 0.8 if args.refiner else None,
-        skip=args.clip_skip - 1,
-        rows=args.width or 0,
-    )
-    return [each for prompt in prompts for each in replace(first, prompt=prompt).series(args.count)]
+    if args.image is None and not args.mask is args.strength is args.invert is None:
+        raise RequestError("--strength, --invert and --mask need an --image to start from")
+    given = {name: value for name, value in _given(args).items() if value is not None and value not in ((), {})}
+    fields = before.under(given) if before else given
+    fields.setdefault("seed", _seed("random"))
+    if args.refiner:
+        fields.setdefault("handover", 0.8)
+    if args.weak_model and not any(rule.name == "autoguidance" for rule in fields.get("rules", ())):
+        raise RequestError("--weak-model is asked by --guidance-rule autoguidance only; give both or neither")
+    first = Request(**fields)
+    return [each for prompt in prompts or [first.prompt] for each in replace(first, prompt=prompt).series(args.count)]
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say, by the fields of a request; None and empty for those that are not given."""
+    from safelight.generate.file import open_picture
+    from safelight.generate.guiding import read
+
+    return {
+        "negative": args.negative,
+        "steps": args.steps,
+        "sampler": args.sampler,
+        "schedule": args.schedule,
+        "options": dict(_option("--option", text) for text in args.option),
+        "schedule_options": dict(_option("--schedule-option", text) for text in args.schedule_option),
+        "guidance": None if args.guidance is None else _numbers("--guidance", args.guidance, 0),
+        "interval": None if args.guidance_interval is None else _interval(args.guidance_interval),
+        "rules": tuple(read(text) for text in args.guidance_rule),
+        "rescale": args.rescale,
+        "seed": None if args.seed is None else _seed(args.seed),
+        "noise": args.noise,
+        "ensd": args.ensd,
+        "variation": None if args.variation is None else _variation(args.variation),
+        "size": _size(args.size),
+        "image": None if args.image is None else open_picture(args.image),
+        "strength": args.strength,
+        "invert": args.invert,
+        "mask": None if args.mask is None else open_picture(args.mask),
+        "depth": None if args.depth is None else open_picture(args.depth, deep=True),
+        "hires": _hires(args),
+        "facts": dict(_fact(text) for text in args.fact),
+        "handover": args.handover,
+        "skip": None if args.clip_skip is None else args.clip_skip - 1,
+        "emphasis": args.emphasis,
+        "rows": args.width,
+    }
 
 
 def _prompts(prompt: str | None, file: str | None) -> list[str]:

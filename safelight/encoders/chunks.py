@@ -131,4 +131,3 @@ def by_part(tokenizer: ClipTokenizer, sections: Sections) -> Laid:
             chunks.append(chunk(tokenizer, run[: tokenizer.room], "full"))
             run = run[tokenizer.room :]
     return Laid((*chunks, chunk(tokenizer, run, "end")))
-

@@ -122,6 +122,12 @@ def script(text: str, name: str, steps: int) -> list[str]:
     return said
 
 
+def spoken(text: str, name: str, steps: int) -> list[str]:
+    """Everything that a prompt says at any of its steps, without the signs; see `script`."""
+    said = dict.fromkeys(script(text, name, steps))
+    return ["".join(piece.text for pieces in emphasis(name).read(each) for piece in pieces) for each in said]
+
+
 def lay(tokenizer: ClipTokenizer, text: str, name: str) -> Laid:
     """A prompt, as it stands at one step, in chunks.
 

@@ -28,6 +28,7 @@ from safelight.generate.compose import numbers, questions
 from safelight.generate.facts import plain
 from safelight.generate.picture import to_depth, to_mask, to_tensor
 from safelight.generate.settle import INVERTED, Settled
+from safelight.vae.tiny import AutoencoderTiny
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,13 @@ def decode(model: Model, latents: Tensor) -> Tensor:
     return model.vae.decode(model.latent.unscaled(latents).to(weight.dtype)).float()
 
 
+@torch.no_grad()
+def glance(tiny: AutoencoderTiny, latents: Tensor) -> Tensor:
+    """The same through a tiny autoencoder."""
+    weight = next(tiny.parameters())
+    return tiny.decode(latents.to(weight.device, weight.dtype)).float()
+
+
 def job(model: Model, settled: Settled, scene: Scene) -> Job:
     """The run that draws this picture's latents."""
     request, levels = settled.request, settled.levels
@@ -203,7 +211,7 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
     )
     if scene.state is not None:
         x = scene.state
-        if scene.mask is not None and scene.known is not None:  # what is kept goes down the way that it came up
+        if scene.mask is not None and scene.known is not None:  # where the mask keeps, the state stays what it is
             noise = (x - levels[0].alpha * scene.known) / levels[0].sigma
     elif scene.known is None:
         x = model.defaults.start(noise, levels)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, RequestError, UnknownNameError, WeightsError
 from safelight.families.family import Family, Model
 from safelight.families.sd.enlarging import ENLARGING
@@ -104,16 +105,35 @@ def load_model(path: Path, place: Place, source: Source = USUAL) -> Model:
         RequestError: ``source`` asks for a choice that there is not.
     """
     index = index_of(path, source)
+    model = family_of(index).load(index)
+    for module in (model.network, *model.encoders, model.vae):
+        module.to(place.device, place.dtype).requires_grad_(False)
+    if place.dtype == torch.float16 and model.vae.config.force_upcast:  # it says that it overflows there
+        model.vae.float()
+    return model
+
+
+def load_tokenizers(path: Path, source: Source = USUAL) -> dict[str, ClipTokenizer]:
+    """The tokenizer of each text encoder of a model, by the encoder's name; no network is loaded.
+
+    Raises:
+        WeightsError, ConfigError: something in it is missing, damaged, or of an unknown kind.
+        RequestError: its prompts are not laid out in chunks, or ``source`` asks for a choice that there is not.
+    """
+    index = index_of(path, source)
+    family = family_of(index)
+    if family.tokenizers is None:
+        raise RequestError(f"{path}: prompts of the family {family.name} are not cut into chunks; there is nothing to tell")
+    return dict(family.tokenizers(index))
+
+
+def family_of(index: Index) -> Family:
+    """The family that reads what this index is of; ConfigError where none does."""
     for family in FAMILIES:
         if family.reads(index):
-            model = family.load(index)
-            for module in (model.network, *model.encoders, model.vae):
-                module.to(place.device, place.dtype).requires_grad_(False)
-            if place.dtype == torch.float16 and model.vae.config.force_upcast:  # it says that it overflows there
-                model.vae.float()
-            return model
+            return family
     names = ", ".join(sorted(name for family in FAMILIES for name in family.pipelines))
-    raise ConfigError(f"{path}: a {index.pipeline} is not known; known are {names}")
+    raise ConfigError(f"{index.folder}: a {index.pipeline} is not known; known are {names}")
 
 
 def index_of(path: Path, source: Source = USUAL) -> Index:

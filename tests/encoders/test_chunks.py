@@ -107,7 +107,10 @@ def test_comfyui_keeps_short_parts_whole(text: str, wanted: list[tuple[int, str]
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["a1111", "comfyui"]), st.lists(st.sampled_from(["red", ",", "(hat:1.2)", "crown", "(a a a, a a:2)"])))
+@given(
+    st.sampled_from(["a1111", "comfyui"]),
+    st.lists(st.sampled_from(["red", ",", "(hat:1.2)", "crown", "(a a a, a a:2)"])),
+)
 def test_long_prompts_lose_nothing_and_every_chunk_fits(name: str, words: list[str]) -> None:
     text = " ".join(words * 9)
     found = laid(text, name)

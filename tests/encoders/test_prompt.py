@@ -123,7 +123,9 @@ def test_nothing_is_a_sign_where_nothing_was_asked_for() -> None:
     assert script(text, "none", 3) == [text] * 3
 
 
-PIECES = st.tuples(st.text(LETTERS, min_size=1, max_size=8), st.floats(-2, 3, allow_nan=False).map(lambda w: round(w, 3)))
+PIECES = st.tuples(
+    st.text(LETTERS, min_size=1, max_size=8), st.floats(-2, 3, allow_nan=False).map(lambda w: round(w, 3))
+)
 
 
 def pieces_of(raw: list[tuple[str, float]]) -> tuple[Piece, ...]:
@@ -162,7 +164,11 @@ def test_what_is_written_for_comfyui_is_read_again(raw: list[tuple[str, float]])
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.text("ab é漢:", min_size=1, max_size=8), st.floats(0, 3).map(lambda w: round(w, 3))), max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.text("ab é漢:", min_size=1, max_size=8), st.floats(0, 3).map(lambda w: round(w, 3))), max_size=5
+    )
+)
 def test_what_is_written_for_compel_is_read_again(raw: list[tuple[str, float]]) -> None:
     pieces = pieces_of([(" ".join(text.split()), weight) for text, weight in raw if text.strip()])
     if fit(pieces):

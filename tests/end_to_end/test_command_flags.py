@@ -138,7 +138,7 @@ TOLD_BY_ITS_OWN_TEST = {
     *("--prompt-file", "--model", "--weak-model", "--count", "--image", "--strength", "--mask", "--output", "--force", "--json"),
     *("--variant", "--tokenizer", "--allow-pickle", "--download"),
     *PASSES,
-    *("--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
+    *("--emphasis", "--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
 }
 
 
