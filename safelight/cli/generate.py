@@ -149,8 +149,8 @@ class Desk:
             if cut not in self.cut:
                 self.cut.add(cut)
                 bar.say(
-                    f"safelight: the prompt is too long for the text encoder; this was cut off: {cut!r} (a prompt of any "
-                    "length is read with --emphasis a1111)"
+                    f"safelight: the prompt is too long for the text encoder; this was cut off: {cut!r} (a prompt of "
+                    "any length is read with --emphasis a1111)"
                 )
         bar.say(self.line(index, drawn, shown.index), self.voice)
 

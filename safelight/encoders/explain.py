@@ -1,4 +1,4 @@
-"""How a prompt will be read, told before anything is drawn: what stands at which step, its tokens, weights and chunks."""
+"""How a prompt will be read, told before anything is drawn: what stands at which step, in what tokens and chunks."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def common(words: Sequence[Words]) -> int:
     if chunks > MOST:
         counts = ", ".join(map(str, sorted({each.chunks for each in words})))
         raise PromptError(
-            f"prompts of {counts} chunks have a common length of {chunks}, above {MOST}; shorten one, or make them equal"
+            f"prompts of {counts} chunks have a common length of {chunks}, above {MOST}; shorten one or make them equal"
         )
     return chunks
 

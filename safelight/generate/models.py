@@ -123,7 +123,7 @@ def load_tokenizers(path: Path, source: Source = USUAL) -> dict[str, ClipTokeniz
     index = index_of(path, source)
     family = family_of(index)
     if family.tokenizers is None:
-        raise RequestError(f"{path}: prompts of the family {family.name} are not cut into chunks; there is nothing to tell")
+        raise RequestError(f"{path}: prompts of the family {family.name} are not read in chunks; nothing can be told")
     return dict(family.tokenizers(index))
 
 
