@@ -12,10 +12,10 @@ from torch import nn
 
 from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.families.cascade.model import ATTENTION, RES, TIME, CascadeConfig, CascadeUNet
-from safelight.families.cascade.stage_a import StageA, StageAConfig
 from safelight.families.sd.kunet import KUNet, KUNetConfig
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.vae.kl import AutoencoderKL, KLConfig
+from safelight.vae.stage_a import StageA, StageAConfig
 from safelight.weights.load import Unfilled
 
 CROSS_DOWN, DOWN, CROSS_UP, UP = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from safelight.errors import ConfigError
 from safelight.nn.config import DEEPEST, LEVELS, from_released, positive
+from safelight.vae.latent import LatentSpec
 
 EPS = 1e-6
 
@@ -61,14 +62,28 @@ class StageAConfig:
         """Pixels per latent along an edge: 4 for two levels of patches of 2."""
         return self.up_down_scale_factor * 2 ** (self.levels - 1)
 
+    def latent(self) -> LatentSpec:
+        """What the rest of the program needs to know of the latents."""
+        return LatentSpec(self.latent_channels, self.stride, 1 / self.scale_factor)
+
     @property
     def force_upcast(self) -> bool:
         """Whether it overflows in float16; it does not."""
         return False
 
 
+class Point(NamedTuple):
+    """Latents [B, Z, h, w] without any spread, where other autoencoders answer with a Gaussian."""
+
+    mean: Tensor
+
+    def mode(self) -> Tensor:
+        """The latents."""
+        return self.mean
+
+
 class StageA(nn.Module):
-    """Pictures [B, 3, H, W] in [0, 1] to latents [B, Z, H / stride, W / stride] and back."""
+    """Pictures [B, 3, H, W] in [-1, 1] to latents [B, Z, H / stride, W / stride] and back."""
 
     def __init__(self, config: StageAConfig) -> None:
         super().__init__()
@@ -90,13 +105,14 @@ class StageA(nn.Module):
         self.up_blocks = nn.Sequential(*up)
         self.out_block = nn.ModuleList([nn.Conv2d(widths[-1], config.out_channels * patch**2, 1)])
 
-    def encode(self, x: Tensor) -> Tensor:
-        """[B, in_channels, H, W] -> latents [B, Z, h, w]; H and W are multiples of the stride."""
-        return self.down_blocks(self.in_block[1](F.pixel_unshuffle(x, self.config.up_down_scale_factor)))
+    def encode(self, x: Tensor) -> Point:
+        """[B, in_channels, H, W] in [-1, 1] -> latents [B, Z, h, w]; H and W are multiples of the stride."""
+        patches = F.pixel_unshuffle((x + 1) / 2, self.config.up_down_scale_factor)  # the network's own range is [0, 1]
+        return Point(self.down_blocks(self.in_block[1](patches)))
 
     def decode(self, z: Tensor) -> Tensor:
-        """[B, Z, h, w] -> [B, out_channels, h * stride, w * stride], about [0, 1]; not clamped."""
-        return F.pixel_shuffle(self.out_block[0](self.up_blocks(z)), self.config.up_down_scale_factor)
+        """[B, Z, h, w] -> [B, out_channels, h * stride, w * stride], about [-1, 1]; not clamped."""
+        return 2 * F.pixel_shuffle(self.out_block[0](self.up_blocks(z)), self.config.up_down_scale_factor) - 1
 
 
 class Codebook(nn.Module):
