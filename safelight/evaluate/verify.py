@@ -77,6 +77,7 @@ def verify(index: Index, dtype: torch.dtype) -> Iterator[Verdict]:
         import transformers
     except ImportError:
         raise RequestError("verify needs the reference; pip install 'safelight[reference]'") from None
+    transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as scratch:
         single = index.folder.is_file()
         ours = read_single(index) if single else read_parts(index)
@@ -100,13 +101,13 @@ def _opened(kind: Any, folder: Path, index: Index, dtype: torch.dtype) -> nn.Mod
     """The reference's module of a part, from the same file as ours."""
     file = weight_files(folder, "" if index.folder.is_file() else index.variant, pickles=index.pickles)[0]
     variant = index.variant or ("fp16" if ".fp16." in file.name else None)
+    how: dict[str, Any] = {"torch_dtype": dtype} if kind.__module__.startswith("diffusers") else {}
     try:
-        how: dict[str, Any] = {"torch_dtype": dtype} if kind.__module__.startswith("diffusers") else {}
         module: nn.Module = kind.from_pretrained(folder, variant=variant, local_files_only=True, **how)
     except Exception as error:  # the reference raises anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{folder}: the reference cannot open it ({reason[:200]})") from None
-    return module.to(dtype).eval()
+    return module.eval() if how else module.to(dtype).eval()
 
 
 @torch.no_grad()
