@@ -17,6 +17,7 @@ from safelight.weights.safetensors import PICKLES, pickle_error
 
 MAX_TEXT = 64 * 2**20
 """Bytes of the largest text that is read; the largest real one, a tokenizer, has about 20 MB."""
+PACKAGE = Path(__file__).resolve().parents[1]
 MOST_FILES = 10_000
 DEEPEST = 4
 """Folders in folders that are looked at for links; a model's weights lie in the first."""
@@ -55,7 +56,8 @@ def read_index(folder: str | os.PathLike[str], variant: str = "", *, pickles: bo
     folder = Path(folder)
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such folder; a model is a folder with a model_index.json")
-    check_links(folder)
+    if PACKAGE not in folder.absolute().parents:  # some installers make every file of a package a link
+        check_links(folder)
     raw = read_json(folder / "model_index.json")
     name = raw.get("_class_name")
     if not isinstance(name, str):

@@ -181,3 +181,13 @@ def test_in_the_hubs_cache_a_model_is_all_of_its_folder(tmp_path: Path, below: s
     (folder / "other.json").symlink_to(tmp_path / "models--org--other/abc")
     with pytest.raises(WeightsError, match="leads out of the model's folder"):
         read_index(folder)
+
+
+def test_what_came_with_the_program_may_be_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = index_of(tmp_path / "package/assets/model")
+    (tmp_path / "store").write_text("{}")
+    (folder / "config.json").symlink_to(tmp_path / "store")
+    with pytest.raises(WeightsError, match="leads out of the model's folder"):
+        read_index(folder)
+    monkeypatch.setattr("safelight.weights.folder.PACKAGE", tmp_path / "package")
+    assert read_index(folder).pipeline == "X"
