@@ -122,22 +122,19 @@ def our_latents(pipe: Pipe, request: Request) -> Tensor:
 
 def feed(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a scheduler of the reference draw that noise, by the step at which it is."""
-    place = import_module(type(scheduler).__module__)
-    looks = 2 if isinstance(scheduler, diffusers.KDPM2AncestralDiscreteScheduler) else 1
+    place, kind = import_module(type(scheduler).__module__), type(scheduler).__name__
+    looks, now = 2 if kind == KDPM2A else 1, [0]
 
     def drawn(*asked: Any, **more: Any) -> Tensor:
-        if isinstance(scheduler, diffusers.DDPMScheduler):  # which keeps no count
-            ahead = [int(t) for t in scheduler.timesteps]
-            return draw(ahead.index(drawn.at))
-        return draw(scheduler.step_index // looks)
+        return draw(now[0] if kind == "DDPMScheduler" else scheduler.step_index // looks)
 
     if hasattr(place, "randn_tensor"):
         monkeypatch.setattr(place, "randn_tensor", drawn)
-    if isinstance(scheduler, diffusers.DDPMScheduler):
+    if kind == "DDPMScheduler":  # which keeps no count
         before: Callable[..., Any] = scheduler.step
 
-        def step(out: Tensor, t: Any, *asked: Any, generator: Any = None, **more: Any) -> Any:
-            drawn.at = int(t)
+        def step(out: Tensor, t: Tensor, *asked: Any, generator: Any = None, **more: Any) -> Any:
+            now[0] = scheduler.timesteps.tolist().index(int(t))
             return before(out, t, *asked, generator=generator, **more)
 
         scheduler.step = step
