@@ -35,6 +35,10 @@ Weigh = Callable[["Tensor", Chunk, Sequence[int], Ask], "Tensor"]
 """(z of a chunk as it is, the chunk, the row of the empty prompt, the encoder) -> z with the weights."""
 
 
+Read = Callable[[Sequence[int], Sequence[bool] | None], tuple["Tensor", "Tensor"]]
+"""As `Ask`, with the pooled text [1, P] beside z."""
+
+
 def by_mean(z: Tensor, chunk: Chunk, empty: Sequence[int], ask: Ask) -> Tensor:
     """A1111: every vector times its weight, then all of the chunk scaled so that the mean of its numbers is as before.
 
@@ -139,3 +143,21 @@ def lay(tokenizer: ClipTokenizer, text: str, name: str) -> Laid:
     if len(laid.chunks) > MOST:
         raise PromptError(f"the prompt takes {len(laid.chunks)} chunks of {tokenizer.room} tokens; {MOST} are the most")
     return laid
+
+
+def weighed(chunks: Sequence[Chunk], name: str, empty: Sequence[int], read: Read) -> tuple[list[Tensor], Tensor]:
+    """What an encoder says of each chunk, with the weights, and the pooled text of the first, which has none.
+
+    Every chunk is read alone, so its numbers do not depend on how many there are.
+
+    Args:
+        name: of the emphasis. empty: the row of the empty prompt. read: asks the encoder.
+    """
+    columns, pooled = [], []
+    for each in chunks:
+        z, whole = read(each.ids, None)
+        if each.weighted:
+            z = emphasis(name).weigh(z, each, empty, lambda ids, seen: read(ids, seen)[0])
+        columns.append(z)
+        pooled.append(whole)
+    return columns, pooled[0]

@@ -63,6 +63,18 @@ def test_later_tokens_do_not_change_earlier_vectors() -> None:
         assert torch.equal(ours(ids).last[:, :6], ours(other).last[:, :6])
 
 
+@pytest.mark.parametrize("name", CLIPS)
+def test_tokens_that_are_not_seen_are_those_of_the_references_mask(name: str) -> None:
+    ours, theirs = clips(CLIPS[name])
+    ids = clip_ids()
+    seen = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0)) < 0.6
+    seen[:, 0] = True
+    with torch.no_grad():
+        wanted = theirs(ids, attention_mask=seen.long()).last_hidden_state
+        assert difference(ours(ids, seen).last, wanted) <= 1e-9
+        assert difference(ours(ids).last, wanted) > 1e-3
+
+
 def test_names_are_the_released_ones_with_the_prefix() -> None:
     ours, theirs = clips(CLIPS["OpenCLIP-bigG"])
     assert set(ours.state_dict()) == set(theirs.state_dict())

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from safelight.encoders.chunks import Chunk
-from safelight.encoders.emphasis import EMPHASES, lay
+from safelight.encoders.emphasis import EMPHASES, lay, weighed
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError
-from safelight.families.family import Defaults, Enlarge, Family, Model, Ported, Prompt, Words
+from safelight.families.family import Defaults, Enlarge, Fact, Family, Model, Ported, Prompt, Words
 from safelight.families.sd import facts, scheduler, shown
 from safelight.families.sd.model import Added, UNet
 from safelight.families.sd.parts import Parts, Reader, pooled_width, read_parts, read_tokenizers
@@ -83,7 +83,7 @@ class Told:
 
 
 class Text(NamedTuple):
-    """A prompt read by every encoder: context [1, M, X], pooled [1, P] or None, what was cut off, and the chunks of M."""
+    """A prompt read by every encoder: context [1, M, X], pooled [1, P] or None, what was cut off, and chunks in M."""
 
     context: Tensor
     pooled: Tensor | None
@@ -175,7 +175,7 @@ def enlarging(model: Model, parts: Parts) -> Model:
         tasks=("upscale",),
         encode=said,
         enlarge=Enlarge(factor, factor, show=None, blur=blur),
-        facts={**model.facts, "noise-level": 1},
+        facts={**model.facts, "noise-level": Fact(1, blurring.noisiest, whole=True)},
         files=(*model.files, place),
     )
 
@@ -245,8 +245,8 @@ def read_text(readers: Sequence[Reader], prompt: Prompt, *, xl: bool, device: to
     for reader, each in zip(readers, laid):
         column, pooled = read_column(reader, each.chunks, prompt, xl=xl, device=device)
         # Two encoders may cut at other places; the one that is done first has nothing to say of what follows.
-        for _ in range(chunks - len(each.chunks)):
-            column.append(read_column(reader, lay(reader.tokenizer, "", "none").chunks, prompt, xl=xl, device=device)[0][0])
+        nothing = lay(reader.tokenizer, "", "none").chunks * (chunks - len(each.chunks))
+        column += read_column(reader, nothing, prompt, xl=xl, device=device)[0] if nothing else []
         columns.append(torch.cat(column, dim=1))
     return Text(torch.cat(columns, dim=-1), pooled, tuple(each.cut for each in laid if each.cut), chunks)
 
@@ -254,28 +254,17 @@ def read_text(readers: Sequence[Reader], prompt: Prompt, *, xl: bool, device: to
 def read_column(
     reader: Reader, chunks: Sequence[Chunk], prompt: Prompt, *, xl: bool, device: torch.device
 ) -> tuple[list[Tensor], Tensor]:
-    """What one encoder says of each chunk, [1, L, X] with the weights, and the pooled text of the first, [1, P].
-
-    Every chunk is read alone, so its numbers do not depend on how many there are.
-    """
+    """What one encoder says of each chunk, [1, L, X] with the weights, and the pooled text of the first, [1, P]."""
 
     def read(ids: Sequence[int], seen: Sequence[bool] | None) -> tuple[Tensor, Tensor]:
         mask = None if seen is None else torch.tensor([seen], device=device)
         found = reader.encoder(torch.tensor([ids], device=device), mask)
-        summary = found.projected if found.projected is not None else found.pooled
+        pooled = found.projected if found.projected is not None else found.pooled
         if xl:
-            return found.hidden[-2 - prompt.skip], summary
-        return (reader.encoder.normed(found.hidden[-1 - prompt.skip]) if prompt.skip else found.last), summary
+            return found.hidden[-2 - prompt.skip], pooled
+        return (reader.encoder.normed(found.hidden[-1 - prompt.skip]) if prompt.skip else found.last), pooled
 
-    columns, pooled = [], []
-    for chunk in chunks:
-        z, summary = read(chunk.ids, None)
-        if chunk.weighted:
-            empty = reader.tokenizer.row(())
-            z = EMPHASES[prompt.emphasis].weigh(z, chunk, empty, lambda ids, seen: read(ids, seen)[0])
-        columns.append(z)
-        pooled.append(summary)
-    return columns, pooled[0]
+    return weighed(chunks, prompt.emphasis, reader.tokenizer.row(()), read)
 
 
 def conceal(told: Told, mask: Tensor, latents: Tensor) -> Told:
