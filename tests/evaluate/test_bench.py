@@ -121,6 +121,12 @@ def test_the_unet_step_compares_equal_weights() -> None:
     assert pairs.ratio is not None and 0.05 < pairs.ratio < 20
 
 
+def test_the_samplers_arithmetic_is_measured_for_one_answer() -> None:
+    pairs = bench.arithmetic_pairs(SD1, 8, 1)
+    assert len(pairs.ours) == len(pairs.theirs) == 1
+    assert 1e-6 < pairs.median_s < 0.1
+
+
 @pytest.mark.skipif(not reset_peak(), reason="this system does not count the peak of memory anew")
 def test_memory_counts_the_weights_once_and_little_else() -> None:
     load = bench.loaded(tiny())
