@@ -1,4 +1,4 @@
-"""``safelight info``: prints the recipe in a picture's own file; loads no torch."""
+"""``safelight info``: prints what a picture's own file says of how it was drawn; loads no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from safelight.generate.metadata.settings import Settings
     from safelight.generate.recipe import Recipe
 
 
@@ -19,16 +20,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the recipe, or the settings that another program wrote."""
     from safelight.generate.file import RECIPES, open_picture
-    from safelight.generate.recipe import KEY, TEXT, recipe_in
+    from safelight.generate.metadata import dialect
+    from safelight.generate.metadata.carrier import PARAMETERS, RECIPE, texts
+    from safelight.generate.recipe import recipe_in
 
     picture = open_picture(args.file, RECIPES)
-    other = picture.info.get(TEXT)
-    if KEY not in picture.info and isinstance(other, str):
-        print(json.dumps({TEXT: other}) if args.json else other)
+    found = texts(picture)
+    settings = None if RECIPE in found else dialect.read(found)
+    if settings is not None:
+        told = settings.told() | ({PARAMETERS: found[PARAMETERS]} if PARAMETERS in found and args.json else {})
+        print(json.dumps(told) if args.json else "\n".join(rows_of(settings)))
         return 0
     recipe = recipe_in(picture)
     print(json.dumps(json.loads(recipe.json())) if args.json else "\n".join(lines(recipe)))
     return 0
+
+
+def rows_of(settings: Settings) -> list[str]:
+    """Settings for a person: a name and a value a line, those that nobody knows under their own names."""
+    said = settings.told()
+    rows: dict[str, Any] = {"prompt": said.pop("prompt")}
+    other, unread, loras = said.pop("other", {}), said.pop("unread", ()), said.pop("loras", ())
+    for name, value in said.items():
+        if name == "size":
+            value = "x".join(map(str, value))
+        elif name == "hires":
+            value = ", ".join(f"{key} {each}" for key, each in value.items())
+        elif name == "variation":
+            value = f"seed {value[0]}, strength {value[1]:g}"
+        rows[name.replace("_", " ")] = value
+    rows |= {f"lora {name}": f"{weight:g}" for name, weight in loras} | {name: other[name] for name in other}
+    width = max(map(len, rows))
+    told = [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    return told + [f"not followed: {each}" for each in unread]
 
 
 def lines(recipe: Recipe) -> list[str]:

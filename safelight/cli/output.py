@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,12 @@ from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.PngImagePlugin import PngInfo
+
+    from safelight.generate.recipe import Recipe
 
 STDOUT = "-"
+PNG, JPEG = ".png", (".jpg", ".jpeg")
+KINDS = (PNG, *JPEG, ".webp")
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,37 @@ class Output:
     Attributes:
         paths: one for each picture, in order; empty for standard output.
         force: whether files that exist are replaced.
+        quality: of a JPEG, 1 to 100; None for the usual one.
     """
 
     paths: tuple[Path, ...]
     force: bool = False
+    quality: int | None = None
 
     def name(self, index: int) -> str:
         """What picture ``index`` is called to a person."""
         return str(self.paths[index]) if self.paths else "standard output"
+
+    @property
+    def kind(self) -> str:
+        """What kind of files they are; standard output takes PNG."""
+        from safelight.generate.metadata import carrier
+
+        return carrier.KINDS[self.paths[0].suffix.lower()] if self.paths else "PNG"
+
+    def check(self, recipes: Iterable[Recipe]) -> None:
+        """Make sure that the recipes fit in such files; ImageError where one does not."""
+        from safelight.generate.metadata.carrier import exif
+
+        if self.kind != "PNG":
+            for recipe in recipes:
+                exif(self.kind, recipe.texts())
+
+    def bytes_of(self, picture: Image, recipe: Recipe) -> bytes:
+        """A picture as a file of this kind, with its recipe in it."""
+        from safelight.generate.metadata.carrier import QUALITY, encoded
+
+        return encoded(picture, self.kind, recipe.texts(), self.quality or QUALITY)
 
     def put(self, index: int, data: bytes) -> None:
         """Write picture ``index``; FileError where that cannot be, and then nothing of it is there."""
@@ -45,18 +71,25 @@ class Output:
         put(self.paths[index], data, self.force)
 
 
-def plan(out: str | None, seed: int, count: int, force: bool) -> Output:
+def plan(
+    out: str | None, seed: int, count: int, force: bool, quality: int | None = None, kinds: Collection[str] = (PNG,)
+) -> Output:
     """Decide the names of ``count`` pictures and make sure that they can be written.
 
     Args:
         out: a file, a folder, ``-`` for standard output, or None for a name of our own in the folder where we are.
         seed: of the first picture, for names of our own: ``safelight-SEED.png``, or the next that is free.
+        quality: of a JPEG, 1 to 100; None for the usual one.
+        kinds: ends of names that are allowed, in small letters.
 
     Raises:
-        RequestError: several pictures for standard output, or a name that is of no PNG.
+        RequestError: several pictures for standard output, a name of another kind, or a quality of other than a JPEG.
         ExistsError: a file is there and ``force`` is not given. FileError: the folder cannot be written to.
     """
+    if quality is not None and not 1 <= quality <= 100:
+        raise RequestError(f"--quality lies between 1 and 100, not {quality}")
     if out == STDOUT:
+        _lossless(quality)
         if count > 1:
             raise RequestError(f"standard output takes one picture, not {count}; name a file or a folder with -o")
         if sys.stdout.isatty():
@@ -64,16 +97,26 @@ def plan(out: str | None, seed: int, count: int, force: bool) -> Output:
         return Output(())
     folder = typed("." if out is None else out)
     if out is None or out.endswith("/") or (taken([folder]) and folder.is_dir()):
+        _lossless(quality)
         reachable(folder)
         stems = (f"safelight-{seed}" + (f"-v{version}" if version > 1 else "") for version in range(1, 1_000_000))
         names = next(names for stem in stems if not taken(names := numbered(folder / f"{stem}.png", count)))
         return Output(tuple(names), force)
-    if folder.suffix.lower() not in ("", ".png"):
-        raise RequestError(f"{folder}: pictures are written as PNG, which keeps their recipe; let the name end in .png")
+    end = folder.suffix.lower() or PNG
+    if end not in kinds:
+        told = "PNG, JPEG or WebP, which keep" if len(kinds) > 1 else "PNG, which keeps"
+        raise RequestError(f"{folder}: pictures are written as {told} their recipe; let the name end in .png")
+    if end not in JPEG:
+        _lossless(quality)
     reachable(folder.parent)
     paths = numbered(folder if folder.suffix else folder.with_name(f"{folder.name}.png"), count)
     free(paths, force)
-    return Output(tuple(paths), force)
+    return Output(tuple(paths), force, quality)
+
+
+def _lossless(quality: int | None) -> None:
+    if quality is not None:
+        raise RequestError("--quality is of a JPEG, others lose nothing; let the name end in .jpg, or leave it out")
 
 
 def numbered(path: Path, count: int) -> list[Path]:
@@ -120,8 +163,8 @@ def put(path: Path, data: bytes, force: bool) -> None:
     write(path, [data], fresh=not force)
 
 
-def png(picture: Image, metadata: PngInfo | None = None) -> bytes:
+def png(picture: Image) -> bytes:
     """A picture as the bytes of a PNG file."""
     data = io.BytesIO()
-    picture.save(data, "PNG", pnginfo=metadata)
+    picture.save(data, "PNG")
     return data.getvalue()

@@ -9,39 +9,46 @@ from safelight.errors import RequestError
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``reproduce``."""
-    parser.add_argument("file", metavar="FILE.png", help="a picture that safelight drew")
+    parser.add_argument("file", metavar="FILE", help="a picture that safelight drew: PNG, WebP, or JPEG")
     parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default a model that came along")
     parser.add_argument("--weak-model", metavar="MODEL", help="the same of the weaker model, where there was one")
     parser.add_argument("--refiner", metavar="MODEL", help="the same of the refiner, where there was one")
     parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, where there was one")
     parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
+    parser.add_argument("--depth", metavar="FILE", help="the depth it was drawn with, where there was one")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw and compare; 1 if a bit differs."""
     from safelight.cli.bar import Bar
     from safelight.generate.file import RECIPES, open_picture
+    from safelight.generate.metadata.carrier import lossy, squeezed
     from safelight.generate.recipe import recipe_in
 
     picture = open_picture(args.file, RECIPES)
     recipe = recipe_in(picture)
     image, mask = (None if file is None else open_picture(file) for file in (args.image, args.mask))
+    depth = None if args.depth is None else open_picture(args.depth, deep=True)
     from safelight.generate.reproduce import compare, differing, load_for, request_of
 
     if args.weak_model and recipe.weak is None:
         raise RequestError("the picture was drawn without --weak-model; leave it out")
     if args.refiner and recipe.refiner is None:
         raise RequestError("the picture was drawn without --refiner; leave it out")
-    request = request_of(recipe, image, mask)
+    request = request_of(recipe, image, mask, depth)
     pipe = load_for(recipe, args.model, args.weak_model, args.refiner)
     with Bar("drawing", pipe.settle(request).evaluations) as bar:
         for shown in pipe(request):
             bar.move(shown.index)
     assert shown.drawn is not None
-    difference = compare(picture, shown.drawn.image)
+    lost = lossy(args.file)
+    again = squeezed(shown.drawn.image, args.file) if lost else shown.drawn.image
+    difference = compare(picture, again)
     causes = list(differing(recipe, shown.drawn.recipe))
+    if lost:
+        print("the file is a JPEG, which keeps no bits: compared after the same losses")
     if difference.equal:
-        print("bit-equal" + "".join(f"\n  though {cause}" for cause in causes))
+        print(("equal" if lost else "bit-equal") + "".join(f"\n  though {cause}" for cause in causes))
         return 0
     print(
         f"not equal: {difference.pixels:.2%} of the pixels differ, by at most {difference.largest} of 255, "

@@ -14,17 +14,20 @@ MAX_PIXELS = 64 * 2**20
 """Pixels of the largest picture that is read: 8192 x 8192. A small file can claim to be far larger."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """The only ones that are decoded, whatever a file is called; some others would start programs of the machine."""
-RECIPES = ("PNG",)
-"""The only one that a recipe is read from."""
+RECIPES = ("PNG", "JPEG", "WEBP")
+"""Those that a recipe, or settings of another program, are read from."""
 DEEP = ("I", "F")
 """First letters of the modes whose numbers do not fit in 8 bits; cutting them would draw something else."""
 
 
-def open_picture(path: str | Path | IO[bytes], formats: tuple[str, ...] = FORMATS) -> Image.Image:
+def open_picture(
+    path: str | Path | IO[bytes], formats: tuple[str, ...] = FORMATS, *, deep: bool = False
+) -> Image.Image:
     """Read a picture whole, turned the way its camera was held; of several frames the first.
 
     Args:
         formats: those that are decoded, in Pillow's names.
+        deep: whether more than 8 bits a colour are taken, as maps of depth have.
 
     Returns:
         The picture, with ``filename`` where it came from a file, and its texts in ``info``.
@@ -43,7 +46,7 @@ def open_picture(path: str | Path | IO[bytes], formats: tuple[str, ...] = FORMAT
                     raise ImageError(
                         f"{called}: {picture.width}x{picture.height} pixels are too many; the most are {MAX_PIXELS}"
                     )
-                if picture.mode.startswith(DEEP):
+                if picture.mode.startswith(DEEP) and not deep:
                     raise ImageError(
                         f"{called}: has more than 8 bits a colour (mode {picture.mode}); save it as 8-bit RGB"
                     )

@@ -30,7 +30,7 @@ from safelight.generate import models
 from safelight.generate.facts import plain
 from safelight.generate.passes import carried
 from safelight.generate.picture import to_picture
-from safelight.generate.recipe import KEY, TEXT, Recipe, finite
+from safelight.generate.recipe import Recipe, finite
 from safelight.generate.request import Request
 from safelight.generate.settle import HANDED, Settled, settle
 from safelight.runtime.device import Place, adopt, pick, wait
@@ -61,8 +61,8 @@ class Drawn:
     def metadata(self) -> PngInfo:
         """What belongs into the PNG: the recipe, and its text for other programs."""
         info = PngInfo()
-        info.add_text(TEXT, self.recipe.parameters())
-        info.add_text(KEY, self.recipe.json())
+        for name, text in self.recipe.texts().items():
+            info.add_text(name, text)
         return info
 
 

@@ -1,6 +1,6 @@
 """The recipe of a picture: everything that is needed to draw it again, as JSON in the picture's own file.
 
-A PNG carries it twice: under ``safelight`` for machines, under ``parameters`` in the text that A1111 made customary.
+A file carries it twice: under ``safelight`` for machines, under ``parameters`` in the text that A1111 made customary.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
+from pathlib import PurePosixPath
 from typing import Any
 
 from PIL.Image import Image
@@ -22,10 +23,13 @@ from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import SCHEDULES
 from safelight.errors import ImageError, RequestError
 from safelight.generate.hires import UPSCALERS
+from safelight.generate.metadata.a1111 import number
+from safelight.generate.metadata.a1111 import write as write_a1111
+from safelight.generate.metadata.carrier import PARAMETERS, RECIPE, texts
+from safelight.generate.metadata.settings import SAFELIGHT, Settings
 
 NUMERICS = 1
 """Version of the numbers: pictures of equal recipes are equal in bits only where this is equal."""
-KEY, TEXT = "safelight", "parameters"
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,14 @@ class Recipe:
         interval: noise above and up to which guidance worked, the text "inf" for any; None for everywhere.
         rules: ``name`` and ``options`` of each rule of guidance, all options filled in.
         weak: the weaker model of autoguidance, as ``model``; None without.
+        invert: the text under which the image was inverted; None where noise was mixed in instead.
         emphasis: how weights in the prompts were read; recipes that do not say were read with ``none``.
         rows: rows of every network call.
         threads: of one operation on a CPU; other numbers may change the last bits.
         hires: the second pass: scale, strength, upscaler, steps, how many of them ran, and size; None without.
         facts: numbers that the network was told beside the text.
         refiner: the model that took over, as ``model``, with ``handover`` and how many steps it ran; None without.
-        image, mask: SHA-256 of the pixels that came in, and their file names; None without.
+        image, mask, depth: SHA-256 of the pixels that came in, and their file names; None without.
         camera: the canonical camera of the model's pictures, where it has one.
     """
 
@@ -75,6 +80,7 @@ class Recipe:
     threads: int
     schedule_options: Mapping[str, float | str] = field(default_factory=dict)
     strength: float | None = None
+    invert: str | None = None
     interval: list[float | str] | None = None
     rules: list[Mapping[str, Any]] = field(default_factory=list)
     weak: Mapping[str, Any] | None = None
@@ -84,6 +90,7 @@ class Recipe:
     emphasis: str = "none"
     image: Mapping[str, str] | None = None
     mask: Mapping[str, str] | None = None
+    depth: Mapping[str, str] | None = None
     hires: Mapping[str, Any] | None = None
     facts: Mapping[str, list[float]] = field(default_factory=dict)
     refiner: Mapping[str, Any] | None = None
@@ -129,37 +136,46 @@ class Recipe:
         except RequestError:
             return self.schedule
 
+    def settings(self) -> Settings:
+        """What other programs would have called all this."""
+        hires, refiner, kind = self.hires or {}, self.refiner, KINDS_OF_NOISE.get(self.noise)
+        row = SAMPLERS.get(self.sampler)
+        second = {"scale": float(hires["scale"]), "steps": hires["run"]} if hires else {}  # there, as many as this run
+        return Settings(
+            program=SAFELIGHT,
+            version=self.safelight,
+            prompt=self.prompt,
+            negative=self.negative,
+            steps=self.steps,
+            sampler=next(iter(row.aliases), row.name) if row else self.sampler,
+            schedule=self._schedule_type(),
+            guidance=None if isinstance(self.guidance, list) else float(self.guidance),
+            seed=self.seed,
+            size=self.size,
+            hash=next((value[:10] for value in self._weights() if len(value) == 64), None),
+            model=self.model.get("name"),
+            strength=self.strength if self.strength is not None else hires.get("strength"),
+            clip_skip=self.skip + 1 if self.skip else None,
+            ensd=self.ensd or None,
+            rng="NV" if kind and kind.start == "cuda" else "CPU",
+            variation=self.variation,
+            hires=second | ({"upscaler": UPSCALERS[hires["upscaler"]]} if hires else {}),
+            other={"Refiner": refiner["name"], "Refiner switch at": number(refiner["handover"])} if refiner else {},
+        )
+
+    def _weights(self) -> Iterator[str]:
+        """Hashes of the files by which other programs know a model: its one file, or its network's."""
+        for name, value in self.model.get("files", {}).items():
+            if name.startswith("unet/") or ("/" not in name and PurePosixPath(name).stem == self.model.get("name")):
+                yield value
+
     def parameters(self) -> str:
         """The text that A1111 writes and other programs read: prompt, negative prompt, settings."""
-        hashes = [value for name, value in self.model.get("files", {}).items() if name.startswith("unet/")]
-        hires = self.hires or {}
-        strength = self.strength if self.strength is not None else hires.get("strength")
-        row, noise = SAMPLERS.get(self.sampler), KINDS_OF_NOISE.get(self.noise)
-        settings: dict[str, Any] = {
-            "Steps": self.steps,
-            "Sampler": next(iter(row.aliases), row.name) if row else self.sampler,
-            "Schedule type": self._schedule_type(),
-            "CFG scale": None if isinstance(self.guidance, list) else f"{self.guidance:g}",
-            "Seed": self.seed,
-            "Variation seed": self.variation[0] if self.variation else None,
-            "Variation seed strength": f"{self.variation[1]:g}" if self.variation else None,
-            "Size": f"{self.size[0]}x{self.size[1]}",
-            "Model hash": next((h[:10] for h in hashes if len(h) == 64), None),
-            "Model": self.model.get("name"),
-            "Denoising strength": None if strength is None else f"{strength:g}",
-            "Clip skip": self.skip + 1 if self.skip else None,
-            "ENSD": self.ensd or None,
-            "Refiner": self.refiner["name"] if self.refiner else None,
-            "Refiner switch at": f"{self.refiner['handover']:g}" if self.refiner else None,
-            "Hires upscale": f"{hires['scale']:g}" if hires else None,
-            "Hires steps": hires.get("run"),  # there, as many as this run
-            "Hires upscaler": UPSCALERS[hires["upscaler"]] if hires else None,
-            "RNG": "NV" if noise and noise.start == "cuda" else "CPU",
-            "Version": f"safelight {self.safelight}",
-        }
-        last = ", ".join(f"{name}: {quoted(str(value))}" for name, value in settings.items() if value is not None)
-        negative = [f"Negative prompt: {self.negative}"] if self.negative else []
-        return "\n".join([self.prompt, *negative, last])
+        return write_a1111(self.settings())
+
+    def texts(self) -> dict[str, str]:
+        """What belongs into the file, by name: the text for other programs, and the recipe."""
+        return {PARAMETERS: self.parameters(), RECIPE: self.json()}
 
 
 def _text(value: Any) -> bool:
@@ -215,13 +231,14 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "rules": lambda value: isinstance(value, list) and all(map(_rule, value)),
     "weak": lambda value: value is None or (isinstance(value, Mapping) and _table(_text)(value.get("files", {}))),
     "strength": lambda value: value is None or _number(value),
+    "invert": lambda value: value is None or _text(value),
     "variation": lambda value: value is None or (len(value) == 2 and _whole(value[0]) and _number(value[1])),
     "size": lambda value: len(value) == 2 and all(map(_whole, value)),
     "model": lambda value: isinstance(value, Mapping) and _table(_text)(value.get("files", {})),
     "schedule_options": _table(lambda value: _number(value) or _text(value)),
     "options": _table(lambda value: _number(value) or _text(value) or isinstance(value, float)),
     "levels": lambda value: isinstance(value, list) and len(value) > 0 and all(map(_level, value)),
-    **dict.fromkeys(("image", "mask"), lambda value: value is None or _table(_text)(value)),
+    **dict.fromkeys(("image", "mask", "depth"), lambda value: value is None or _table(_text)(value)),
     "facts": _table(lambda value: isinstance(value, list) and all(map(_number, value))),
     "refiner": lambda value: value is None or _refiner(value),
     "hires": lambda value: value is None or _hires(value),
@@ -235,18 +252,13 @@ def finite(value: float | str) -> float | str:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def quoted(value: str) -> str:
-    """A value in A1111's way: as it is, or as a JSON string where a comma, colon or line break would confuse."""
-    return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ',:\n"') else value
-
-
 def recipe_in(picture: Image) -> Recipe:
     """The recipe that a picture brings along.
 
     Raises:
         ImageError: it has none, or a damaged one.
     """
-    text = getattr(picture, "text", picture.info).get(KEY)
-    if not isinstance(text, str):
-        raise ImageError("the picture holds no recipe of safelight's; only PNG files that it wrote do")
+    text = texts(picture).get(RECIPE)
+    if text is None:
+        raise ImageError("the picture holds no recipe of safelight's; only PNG, JPEG and WebP files that it wrote do")
     return Recipe.from_json(text)

@@ -99,11 +99,13 @@ def _beside(what: str, flag: str, record: Mapping[str, Any] | None) -> str | Non
     return name
 
 
-def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = None) -> Request:
+def request_of(
+    recipe: Recipe, image: Image | None = None, mask: Image | None = None, depth: Image | None = None
+) -> Request:
     """What has to be asked for to get the picture of a recipe.
 
     Args:
-        image, mask: what the picture was drawn over, where it was.
+        image, mask, depth: what the picture was drawn over, where it was.
 
     Raises:
         ImageError: one of them is missing, not wanted, or holds other pixels.
@@ -127,7 +129,9 @@ def request_of(recipe: Recipe, image: Image | None = None, mask: Image | None = 
         size=recipe.size,
         image=_recorded("image", recipe.image, image),
         strength=recipe.strength,
+        invert=recipe.invert,
         mask=_recorded("mask", recipe.mask, mask),
+        depth=_recorded("depth", recipe.depth, depth),
         hires=_hires(recipe),
         facts=recipe.facts,
         handover=None if recipe.refiner is None else recipe.refiner["handover"],
@@ -177,7 +181,7 @@ def differing(then: Recipe, now: Recipe) -> Iterator[str]:
     yield from _files("refiner", (then.refiner or {}).get("files", {}), (now.refiner or {}).get("files", {}))
     if (then.refiner or {}).get("handover") != (now.refiner or {}).get("handover"):
         yield "the refiner took over elsewhere"
-    told = {"model", "weak", "refiner", "image", "mask", *WORDS}
+    told = {"model", "weak", "refiner", "image", "mask", "depth", *WORDS}
     for name in sorted({each.name for each in fields(Recipe)} - told):
         before, after = getattr(then, name), getattr(now, name)
         if _plain(before) != _plain(after):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from safelight.errors import ImageError
-from safelight.generate.recipe import KEY, Recipe, recipe_in
+from safelight.generate.metadata.carrier import RECIPE
+from safelight.generate.recipe import Recipe, recipe_in
 from safelight.generate.request import Request
 from tests.architecture.source import ROOT
 from tests.generate.scenes import PROMPT, mask, picture, pipe
@@ -123,4 +124,4 @@ def test_reading_a_recipe_loads_no_torch() -> None:
 
 
 def test_the_recipe_has_a_place_of_its_own_in_the_file() -> None:
-    assert KEY == "safelight"
+    assert RECIPE == "safelight"
