@@ -21,6 +21,7 @@ from safelight.errors import RequestError, UnknownNameError
 from safelight.evaluate.evidence import Finding, rounded
 from safelight.evaluate.memory import peak, reset_peak, resident
 from safelight.evaluate.origin import Origin, cores
+from safelight.evaluate.solver_cost import NOISY, SHOWN, Costs, costs
 from safelight.evaluate.timing import Pairs, Run, by_turns, clocked, python
 
 PROMPT, STEPS, SEED = "a person with green hair and a red hat", 20, 1
@@ -207,46 +208,15 @@ def step_pairs(shape: Mapping[str, Any], edge: int, runs: int) -> Pairs:
         )
 
 
-def sampler_step(runs: int, model: str) -> Measured:
-    """What the slowest sampler computes for one answer of the network, against one call of Stable Diffusion 1.5's."""
-    pairs = _elsewhere(arithmetic_pairs, SD15, 64, runs)
-    claim = "arithmetic of the slowest sampler for an answer, over a step of Stable Diffusion 1.5's U-Net"
-    return Measured(pairs, (Finding(claim, 1 / (pairs.ratio or 1.0), "times", "<= 0.01"),))
-
-
-def arithmetic_pairs(shape: Mapping[str, Any], edge: int, runs: int) -> Pairs:
-    """Every sampler over 20 levels with answers and noise that cost nothing, and our U-Net, by turns.
-
-    Args:
-        shape: what the configuration changes in the defaults. edge: of the latents. runs: of each.
-    """
-    import torch
-
-    from safelight.core.path import vp_scaled_linear
-    from safelight.core.run import Denoised
-    from safelight.core.samplers.row import Sampler
-    from safelight.core.samplers.table import SAMPLERS
-    from safelight.core.schedule import karras
-    from safelight.families.sd.model import UNet, UNetConfig
-
-    network = UNet(UNetConfig.from_dict(dict(shape))).eval().requires_grad_(False)
-    path, still = vp_scaled_linear(), torch.full((1, 4, edge, edge), 0.5)
-    x, context = still.repeat(2, 1, 1, 1), torch.full((2, 77, shape["cross_attention_dim"]), 0.5)
-    levels, t = karras(path, STEPS), torch.full((2,), 500.0)
-
-    def seconds(row: Sampler) -> float:
-        run, answer, asked, begin = row.bind(path)(still, levels, lambda s, t: still), None, 0, time.perf_counter()
-        while True:
-            try:
-                run.send(answer)  # type: ignore[arg-type]
-            except StopIteration:
-                return (time.perf_counter() - begin) / asked
-            answer, asked = Denoised(still, still), asked + 1
-
-    def slowest() -> Run:
-        return Run(max(median(seconds(row) for _ in range(3)) for row in SAMPLERS.values()))
-
-    return by_turns(slowest, clocked(lambda: network(x, t, context)), runs)
+def solver_cost(runs: int, model: str) -> Measured:
+    """What samplers compute for an answer, and one call of the network for it, of Stable Diffusion 1.5's shape."""
+    found: Costs = _elsewhere(costs, SD15, 64, runs)
+    claim = "of a step of Stable Diffusion 1.5's U-Net with guidance, 512x512, float32, is the time for"
+    named = [(name, found.shares[name]) for name in SHOWN]
+    named += [("the slowest sampler of all", max(found.shares.values())), (f"the noise of {NOISY}", found.noise)]
+    return Measured(
+        found.pairs, tuple(Finding(f"{claim} {name}", share, "of the step", "<= 0.01") for name, share in named)
+    )
 
 
 def memory(runs: int, model: str) -> Measured:
@@ -377,7 +347,7 @@ CASES: dict[str, Case] = {
         Case("help", "safelight --help", "a bare interpreter", 9, help_),
         Case("prompt-to-png", f"safelight generate, {STEPS} steps", "diffusers, the same model", 5, prompt_to_png),
         Case("unet-step", "Stable Diffusion 1.5 U-Net, 2 rows, 512x512, float32", "diffusers", 3, unet_step),
-        Case("sampler-step", "the slowest sampler, for one answer", "Stable Diffusion 1.5 U-Net", 3, sampler_step),
+        Case("solver-cost", "the slowest sampler, for one answer", "Stable Diffusion 1.5 U-Net", 3, solver_cost),
         Case("seed-contract", "eight pictures, each in calls of 2 rows", "calls of 16 rows", 5, seed_contract),
         Case("render", "portraits of 128x128 pixels, RGB and mask, all cores", "the same with all buffers", 5, render),
         Case("memory", "memory of the loaded default model", "its files", 3, memory),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from statistics import median
 
 import pytest
+import torch
 
 from safelight.cli.main import main, parser
+from safelight.core.path import Level
+from safelight.core.samplers.table import SAMPLERS
 from safelight.errors import RequestError, UnknownNameError
-from safelight.evaluate import bench, origin
+from safelight.evaluate import bench, origin, solver_cost
 from safelight.evaluate import memory as bench_memory
 from safelight.evaluate.evidence import Finding, read
 from safelight.evaluate.memory import reset_peak
@@ -121,12 +125,6 @@ def test_the_unet_step_compares_equal_weights() -> None:
     assert pairs.ratio is not None and 0.05 < pairs.ratio < 20
 
 
-def test_the_samplers_arithmetic_is_measured_for_one_answer() -> None:
-    pairs = bench.arithmetic_pairs(SD1, 8, 1)
-    assert len(pairs.ours) == len(pairs.theirs) == 1
-    assert 1e-6 < pairs.median_s < 0.1
-
-
 @pytest.mark.skipif(not reset_peak(), reason="this system does not count the peak of memory anew")
 def test_memory_counts_the_weights_once_and_little_else() -> None:
     load = bench.loaded(tiny())
@@ -169,3 +167,42 @@ def test_what_was_measured_is_kept_where_a_later_case_fails(tmp_path: Path, monk
     monkeypatch.setattr(bench, "CASES", cases)
     assert main(["bench"]) == 2
     assert [entry.claim for entry in read(tmp_path / "evidence/speed.json")] == ["the lamp is lit"]
+
+
+def test_the_cost_of_solvers_is_a_share_of_the_step_that_they_wait_for() -> None:
+    found = solver_cost.costs(SD1, 8, 2)
+    assert set(found.shares) == set(SAMPLERS) > set(solver_cost.SHOWN)
+    assert all(share > 0 for share in (*found.shares.values(), found.noise))
+    assert len(found.pairs.ours) == len(found.pairs.theirs) == 2
+    worst, step = found.pairs.median_s, median(run.seconds for run in found.pairs.theirs)
+    assert max(found.shares.values()) == pytest.approx(worst / step)
+
+
+def test_a_solver_is_timed_by_the_evaluation_and_its_noise_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(solver_cost.time, "perf_counter", lambda: next(ticks))
+    x, drawn = torch.zeros(1, 4, 8, 8), list[tuple[Level, Level]]()
+
+    def slow(s: Level, t: Level) -> torch.Tensor:
+        drawn.append((s, t))
+        next(ticks)  # a second for each
+        return x
+
+    # From the start to the end: one second, and one for each noise; the last of the steps draws none.
+    each = solver_cost.solving("dpmpp_2m_sde", x, slow)()
+    assert each == pytest.approx((1 + len(drawn)) / solver_cost.STEPS) and len(drawn) == solver_cost.STEPS - 1
+    assert solver_cost.solving("euler", x, slow)() == pytest.approx(1 / solver_cost.STEPS)
+    assert solver_cost.drawing("dpmpp_2m_sde", x, slow)() == pytest.approx((1 + len(drawn) / 2) / (len(drawn) / 2))
+
+
+def test_every_solver_that_is_timed_has_a_promise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = Pairs((Run(0.001),), (Run(1.0),))
+    found = solver_cost.Costs(pairs, {**dict.fromkeys(SAMPLERS, 0.001), "heun": 0.03}, 0.02)
+    monkeypatch.setattr(bench, "_elsewhere", lambda function, *words: found)
+    line, findings = bench.measure(bench.find("solver-cost"), 1, "figurines", HERE)
+    assert line.ratio == 1000
+    assert [(finding.value, finding.bar) for finding in findings] == [
+        *[(0.001, "<= 0.01")] * 6,
+        (0.03, "<= 0.01"),
+        (0.02, "<= 0.01"),
+    ]

@@ -11,7 +11,7 @@ stop at alpha = 2^-12. PNDM is read with skip_prk_steps only, as every Stable Di
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-_SPREAD = {"karras": karras, "exponential": exponential, "beta": beta_sigma}
+_SPREAD: dict[str, Callable[..., list[Level]]] = {"karras": karras, "exponential": exponential, "beta": beta_sigma}
 _CLOCKS = (1e-6, 1e6)
 """From where to where sigma_min and sigma_max may lie."""
 _LONGEST = 100_000
