@@ -22,6 +22,7 @@ from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.encoders.vocabulary import save_tokenizer
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.vae.kl import AutoencoderKL, KLConfig
+from safelight.vae.tiny import AutoencoderTiny, TinyConfig
 from safelight.weights.save import save
 
 EDGE, STRIDE, LAYERS = 32, 4, 3
@@ -123,6 +124,17 @@ def write_tiny(folder: Path, kind: str) -> None:
     _json(folder / "scheduler" / "scheduler_config.json", scheduler(PREDICTIONS.get(kind, "epsilon")))
     _json(folder / "model_index.json", index)
     _json(folder / "safelight.json", NOTES)
+
+
+@cache
+def tiny_preview(levels: int = 3) -> Path:
+    """A folder of a tiny autoencoder for the models here; never change it, copy it."""
+    folder = Path(tempfile.mkdtemp(prefix="safelight-tiny-")) / "preview"
+    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
+    widths, blocks = (8,) * levels, (1,) * levels
+    config = TinyConfig(3, 3, widths, widths, 4, blocks, blocks)
+    _part(folder, AutoencoderTiny(config), "diffusion_pytorch_model", {"_class_name": "AutoencoderTiny"})
+    return folder
 
 
 def scheduler(prediction: str = "epsilon", name: str = "DDIMScheduler") -> dict[str, Any]:

@@ -23,7 +23,7 @@ DIGITS = 4
 
 
 class Frames:
-    """Keeps what the network believes each picture to be, after every evaluation, decoded in full.
+    """Keeps what the network believes each picture to be, after every evaluation, decoded in full or by a tiny autoencoder.
 
     Args:
         place: ``FILE.gif``, numbered where there are several pictures, or a folder, made if missing.
@@ -66,7 +66,8 @@ class Frames:
 
     def add(self, shown: Shown) -> None:
         """Keep one evaluation; the last of a picture writes its GIF."""
-        picture = shown.drawn.image if shown.drawn else shown.decode()
+        glance = shown.preview() if shown.pipe.tiny else None
+        picture = shown.drawn.image if shown.drawn else glance or shown.decode()
         if self.steps:
             put(self._step(shown.picture, shown.index), png(picture), self.force)
             return

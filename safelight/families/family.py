@@ -19,6 +19,7 @@ from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.nn.ports import Ports
 from safelight.vae.kl import AutoencoderKL
 from safelight.vae.latent import LatentSpec
+from safelight.vae.stage_a import StageA
 from safelight.weights.folder import Index
 
 Self = TypeVar("Self", bound="Cond")
@@ -53,6 +54,8 @@ class Defaults:
         start: (unit noise, levels) -> the state from which text to image begins.
         strength: of image to image; None for the customary one.
         sampler: row of SAMPLERS; options: what the released schedule changes in it.
+        quiet: whether the last step adds no noise: on paths that never get clean it would stay in the picture.
+        steps, guidance: None for the customary ones.
     """
 
     width: int
@@ -62,6 +65,21 @@ class Defaults:
     sampler: str
     options: Mapping[str, float | str] = field(default_factory=dict)
     strength: float | None = None
+    quiet: bool = False
+    steps: int | None = None
+    guidance: float | None = None
+
+
+class Fact(NamedTuple):
+    """Numbers that a network is told beside the text.
+
+    Attributes:
+        numbers: how many. most: the largest; the smallest is 0. whole: whether fractions are refused.
+    """
+
+    numbers: int
+    most: float = 100_000.0
+    whole: bool = False
 
 
 class Prompt(NamedTuple):
@@ -152,11 +170,12 @@ class Model:
         deepen: for networks that are shown depth: (cond, depth [1, 1, h, w] in [-1, 1], 1 is nearest) -> cond; None for
             the others.
         enlarge: for networks that draw a shown picture larger; None for the others.
+        after: for networks that draw no picture yet: the model that is shown what they drew, and draws on.
         ported: the network with its ports, for those that have them.
         tell: for networks that guidance was distilled into: (cond, scale) -> cond with the scale that the network is
             told; None for the others, which are guided by asking twice.
-        facts: numbers that the network is told beside the text: name -> how many; ``negative-`` before those of the
-            negative prompt.
+        facts: numbers that the network is told beside the text, by name; ``negative-`` before those of the negative
+            prompt.
         skips: most layers that can be left out at the end of the text encoders.
         emphases: what ``Prompt.emphasis`` may be.
         files: every file that was read, below ``folder``.
@@ -166,7 +185,7 @@ class Model:
     folder: Path
     network: nn.Module
     encoders: tuple[nn.Module, ...]
-    vae: AutoencoderKL
+    vae: AutoencoderKL | StageA
     path: Any
     prediction: str
     latent: LatentSpec
@@ -177,12 +196,18 @@ class Model:
     conceal: Callable[[Any, Tensor, Tensor], Any] | None = None
     deepen: Callable[[Any, Tensor], Any] | None = None
     enlarge: Enlarge | None = None
+    after: Model | None = None
     ported: Ported | None = None
     tell: Callable[[Any, float], Any] | None = None
-    facts: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
     skips: int = 0
     emphases: tuple[str, ...] = ("none",)
     files: tuple[Path, ...] = ()
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Every network of this model and of those that draw on."""
+        return (self.network, *self.encoders, self.vae, *(self.after.modules if self.after else ()))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
 
-MOST = 100_000.0
-"""No edge, crop or score is beyond."""
-
 
 def plain(facts: Mapping[str, float | Sequence[float]]) -> dict[str, tuple[float, ...]]:
     """Facts in one form: a tuple of numbers each.
@@ -23,8 +20,8 @@ def plain(facts: Mapping[str, float | Sequence[float]]) -> dict[str, tuple[float
         numbers = (value,) if isinstance(value, int | float) else tuple(value)
         told[name] = tuple(float(number) for number in numbers)
         for number in told[name]:
-            if not (math.isfinite(number) and 0.0 <= number <= MOST):
-                raise RequestError(f"the fact {name} must lie between 0 and {MOST:g}, not {number:g}")
+            if not math.isfinite(number):
+                raise RequestError(f"the fact {name} must be finite, not {number:g}")
     return told
 
 
@@ -32,14 +29,19 @@ def fit(facts: Mapping[str, tuple[float, ...]], models: Sequence[Model]) -> None
     """Check that one of the models is told each of the facts, in as many numbers.
 
     Raises:
-        UnknownNameError: none of them is told it. RequestError: too few numbers, or too many.
+        UnknownNameError: none of them is told it. RequestError: too few numbers, too many, or one that it cannot be.
     """
-    known = {name: count for model in models for name, count in model.facts.items()}
+    known = {name: fact for model in models for name, fact in model.facts.items()}
     for name, numbers in facts.items():
         if name not in known:
             raise UnknownNameError("fact of this model", name, known or ["none"])
-        if len(numbers) != known[name]:
-            raise RequestError(f"the fact {name} is {known[name]} numbers, not {len(numbers)}")
+        fact = known[name]
+        if len(numbers) != fact.numbers:
+            raise RequestError(f"the fact {name} is {fact.numbers} numbers, not {len(numbers)}")
+        for number in numbers:
+            if not 0.0 <= number <= fact.most or (fact.whole and number != int(number)):
+                what = "a whole number from 0 to" if fact.whole else "between 0 and"
+                raise RequestError(f"the fact {name} is {what} {fact.most:g}, not {number:g}")
 
 
 def idle(facts: Mapping[str, tuple[float, ...]], *, guided: bool) -> None:

@@ -10,9 +10,12 @@ import torch
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, RequestError, UnknownNameError, WeightsError
 from safelight.families.family import Family, Model
+from safelight.families.cascade.wiring import CASCADE
 from safelight.families.sd.enlarging import ENLARGING
 from safelight.families.sd.wiring import SD
 from safelight.runtime.device import Place, folders, offline
+from safelight.vae.checkpoints import load_tiny
+from safelight.vae.tiny import AutoencoderTiny
 from safelight.weights.container import read_any
 from safelight.weights.detect import known
 from safelight.weights.folder import Index, read_index, typed
@@ -21,7 +24,9 @@ from safelight.weights.shelf import model_folders, shelved
 from safelight.weights.variants import tables_of
 
 DEFAULT = "figurines"
-FAMILIES: tuple[Family, ...] = (SD, ENLARGING)
+FAMILIES: tuple[Family, ...] = (SD, ENLARGING, CASCADE)
+PREVIEW = "preview_vae"
+"""The folder of a tiny autoencoder in a model's folder."""
 DRAWS = ("checkpoint", "diffusion model")
 """What of other programs' folders can draw."""
 
@@ -106,11 +111,31 @@ def load_model(path: Path, place: Place, source: Source = USUAL) -> Model:
     """
     index = index_of(path, source)
     model = family_of(index).load(index)
-    for module in (model.network, *model.encoders, model.vae):
+    for module in model.modules:
         module.to(place.device, place.dtype).requires_grad_(False)
     if place.dtype == torch.float16 and model.vae.config.force_upcast:  # it says that it overflows there
         model.vae.float()
     return model
+
+
+def load_preview(folder: Path, model: Model, place: Place, named: str | None) -> AutoencoderTiny | None:
+    """The tiny autoencoder for previews of a model, in a folder of its own or in the model's.
+
+    Raises:
+        WeightsError, ConfigError: there is none, it is damaged, or of other latents.
+    """
+    beside = folder / PREVIEW
+    if named is None and not beside.is_dir():
+        return None
+    where = beside if named is None else typed(named)
+    tiny = load_tiny(where)
+    mine, other = (model.latent.channels, model.latent.stride), (tiny.config.latent_channels, tiny.config.stride)
+    if mine != other:
+        raise ConfigError(
+            f"{where}: is for latents of {other[0]} channels, {other[1]} pixels wide, and this model's have {mine[0]}, "
+            f"{mine[1]}; name another"
+        )
+    return tiny.to(place.device, place.dtype).requires_grad_(False)
 
 
 def load_tokenizers(path: Path, source: Source = USUAL) -> dict[str, ClipTokenizer]:

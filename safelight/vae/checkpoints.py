@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safelight.vae.kl import AutoencoderKL, KLConfig
+from safelight.vae.tiny import AutoencoderTiny, TinyConfig
 from safelight.weights.load import load_part
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -23,6 +24,15 @@ def load_kl(folder: Path, variant: str = "", *, pickles: bool = False) -> Autoen
     return load_part(
         folder, lambda raw: AutoencoderKL(KLConfig.from_dict(raw)), rename=today, variant=variant, pickles=pickles
     )
+
+
+def load_tiny(folder: Path) -> AutoencoderTiny:
+    """The tiny autoencoder of a released folder, in evaluation mode.
+
+    Raises:
+        WeightsError, ConfigError: see `safelight.weights.load.load_part`.
+    """
+    return load_part(folder, lambda raw: AutoencoderTiny(TinyConfig.from_dict(raw)))
 
 
 def today(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The tiny autoencoder TAESD: convolutions only, a hundredth of the work of the large one; released diffusers names.
+"""The tiny autoencoder TAESD, small enough to look at every step; released diffusers names.
 
 Axes: B rows, Z latent channels, h w latents, H W pixels, C its only width.
 Source: O. B. Bohan's TAESD, distilled from Stable Diffusion's own autoencoder; diffusers' AutoencoderTiny. Its latents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,22 @@ from PIL import Image
 
 from safelight.generate.file import open_picture
 from tests.end_to_end.shell import Shell, wrong
-from tests.models import tiny
+from tests.models import tiny, tiny_preview
 
 WRONG: dict[str, dict[str, str]] = {
     "--hires": {"1": "more than 1", "9": "at most 8", "x": "invalid float", "1.05": "enlarge by more"},
     "--hires-strength": {"0.5": "needs --hires", "2 --hires 2": "above 0 and not above 1"},
     "--hires-steps": {"4": "needs --hires", "0 --hires 2": "between 1 and 1000, not 0"},
     "--hires-upscaler": {"bicubic": "needs --hires", "lanzcos --hires 2": "nearest known: lanczos"},
-    "--fact": {"crop": "NAME=VALUE", "crop=x": "NAME=VALUE", "crop=0,-1": "between 0 and", "crop=0,1": "unknown fact"},
+    "--fact": {
+        "crop": "NAME=VALUE",
+        "crop=x": "NAME=VALUE",
+        "crop=0,nan": "must be finite",
+        "crop=0,1": "unknown fact",
+    },
     "--depth": {"none.png": "no such file", "depth.png": "is shown no depth"},
     "--refiner": {"figurine5": "unknown model"},
+    "--preview-vae": {"x": "give both or neither"},
     "--handover": {"0.5": "needs a --refiner"},
 }
 
@@ -57,8 +64,16 @@ def test_a_fact_changes_the_picture(fact: str, shell: Shell) -> None:
     assert list(recipe.facts) == [fact.partition("=")[0]]
 
 
+WRONG_FACTS = {
+    "negative-crop=1,2": "does nothing at guidance 1",
+    "crop=1": "is 2 numbers, not 1",
+    "crop=0,-1": "between 0 and 100000, not -1",
+    "score=6": "nearest known: ",
+}
+
+
 def test_a_fact_that_does_nothing_or_has_too_few_numbers_is_refused(shell: Shell) -> None:
-    for fact, words in (("negative-crop=1,2", "does nothing at guidance 1"), ("crop=1", "is 2 numbers, not 1")):
+    for fact, words in WRONG_FACTS.items():
         said = shell.generate("--fact", fact, "--guidance", "1", model=tiny("sdxl"))
         assert words in wrong(said)
 
@@ -124,3 +139,21 @@ def test_a_small_picture_is_drawn_larger(shell: Shell) -> None:
     assert shell.run(*again).out.startswith("bit-equal")
     wide = shell.generate("--image", "small.png", "--fact", "noise-level=51", model=tiny("x4"))
     assert "from 0 to 50" in wrong(wide)
+
+
+def test_a_tiny_autoencoder_draws_the_steps_and_not_the_picture(shell: Shell) -> None:
+    named = ("--preview-vae", str(tiny_preview()))
+    for name, words in (("plain", ()), ("tiny", named)):
+        shell.generate(*words, "-o", f"{name}.png", "--every-step", name)
+    plain, drawn = (sorted(Path(name).iterdir()) for name in ("plain", "tiny"))
+    assert open_picture("plain.png").tobytes() == open_picture("tiny.png").tobytes()
+    assert [open_picture(file).size for file in drawn] == [(32, 32)] * 2
+    assert open_picture(plain[0]).tobytes() != open_picture(drawn[0]).tobytes()
+    assert open_picture(plain[1]).tobytes() == open_picture(drawn[1]).tobytes()
+    model = shutil.copytree(tiny(), "model")
+    shutil.copytree(tiny_preview(), Path(model) / "preview_vae")
+    shell.generate("-o", "beside.png", "--every-step", "beside", model=model)
+    beside = sorted(Path("beside").iterdir())
+    assert [open_picture(file).tobytes() for file in beside] == [open_picture(file).tobytes() for file in drawn]
+    other = ("--preview-vae", str(tiny_preview(2)), "--every-step", "other")
+    assert "is for latents of 4 channels, 2 pixels wide, and this model's have 4, 4" in wrong(shell.generate(*other), 1)

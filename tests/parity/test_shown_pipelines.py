@@ -121,7 +121,7 @@ def test_what_these_networks_cannot_do_is_told() -> None:
             pipe(kind).settle(Request(PROMPT, steps=2, **asked))
     for level in (51, 2.5):
         with pytest.raises(RequestError, match="whole number from 0 to 50"):
-            pipe("x4").draw(Request(PROMPT, steps=2, image=small(), facts={"noise-level": level}))
+            pipe("x4").settle(Request(PROMPT, steps=2, image=small(), facts={"noise-level": level}))
 
 
 def test_depth_is_fitted_to_the_second_pass_too() -> None:

@@ -11,21 +11,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from safelight.families.family import Prompt
+from safelight.families.family import Fact, Prompt
 from safelight.families.sd.model import UNetConfig
 
-SIZES = {"original": 2, "crop": 2, "target": 2}
+SIZES = {"original": Fact(2), "crop": Fact(2), "target": Fact(2)}
 SCORE, NEGATIVE_SCORE = 6.0, 2.5
 """Of pictures that are wanted and led away from, out of 10: those of the released pipeline."""
 REFINED = 5
 """How many numbers a refiner is told; XL itself is told six."""
 
 
-def names(count: int) -> Mapping[str, int]:
-    """Fact -> how many numbers it has, for a network that is told ``count`` numbers; each has a negative beside it."""
-    told = {**SIZES} if count > REFINED else {"original": 2, "crop": 2, "score": 1}
+def names(count: int) -> Mapping[str, Fact]:
+    """What a network that is told ``count`` numbers can be told; each fact has a negative beside it."""
+    told = SIZES if count > REFINED else {"original": Fact(2), "crop": Fact(2), "score": Fact(1)}
     known = told if count else {}
-    return {**known, **{f"negative-{name}": size for name, size in known.items()}}
+    return {**known, **{f"negative-{name}": fact for name, fact in known.items()}}
 
 
 def count(config: UNetConfig, pooled: int) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from safelight.core.path import VP
-from safelight.errors import ConfigError, RequestError
+from safelight.errors import ConfigError
 from safelight.families.family import Prompt
 from safelight.families.sd import scheduler
 from safelight.families.sd.model import UNetConfig
@@ -67,14 +67,8 @@ class Blurring:
         return cls(path, min(most, (unet.num_class_embeds or 1) - 1, path.steps - 1))
 
     def label(self, prompt: Prompt, device: torch.device) -> Tensor:
-        """The noise level [1] that a prompt asks for.
-
-        Raises:
-            RequestError: the network does not know it.
-        """
+        """The noise level [1] that a prompt asks for."""
         level = prompt.facts.get("noise-level", (float(min(NOISE_LEVEL, self.noisiest)),))[0]
-        if level != int(level) or not 0 <= level <= self.noisiest:
-            raise RequestError(f"the noise level is a whole number from 0 to {self.noisiest}, not {level:g}")
         return torch.tensor([int(level)], device=device)
 
     def noisy(self, colours: Tensor, label: Tensor, noise: Tensor) -> Tensor:
