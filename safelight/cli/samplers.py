@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "figurines"
 PROMPT = "a person with green hair and a red hat"
+PICTURES = 8
 STEPS = (5, 10, 20, 50)
 PROGRAMS = {
     "a1111": "A1111",
@@ -34,7 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", metavar="TEXT", default=PROMPT, help="what --plot draws; %(default)r by default")
     add("--seed", type=int, metavar="N", default=0, help="seed of what --plot draws")
     add("--measure", action="store_true", help="score every sampler, or NAME, on pictures, and keep the figures")
-    add("--pictures", type=int, metavar="N", default=8, help="pictures that --measure draws; %(default)s by default")
+    counted = "pictures that --measure draws; %(default)s by default"
+    add("--pictures", type=int, metavar="N", default=PICTURES, help=counted)
     add("-m", "--model", metavar="MODEL", default=DEFAULT, help="what draws for --plot and --measure")
     add("-o", "--output", metavar="FILE", help="where the claims go; a checkout keeps them in evidence/samplers.json")
 
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     rows = [split(args.name)[0]] if args.name else list(SAMPLERS.values())
     if args.plot and not args.name:
         raise RequestError("--plot draws one sampler; name it, such as 'safelight samplers euler --plot euler.png'")
+    if words := _idle(args):
+        raise RequestError(words)
     if args.measure and not 1 <= args.pictures <= 1000:
         raise RequestError(f"--pictures is a number from 1 to 1000, not {args.pictures}")
     if args.plot:
@@ -60,6 +64,26 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_table(rows)))
     return 0
+
+
+def _idle(args: argparse.Namespace) -> str | None:
+    """Flags that would do nothing together, or None."""
+    ways = [flag for flag in ("--plot", "--measure", "--json") if getattr(args, flag[2:])]
+    if len(ways) > 1:
+        return f"{' and '.join(ways)} answer different questions; give one"
+    if args.plot and Path(args.plot).suffix.lower() != ".png":
+        return f"--plot draws a PNG; let its name end in .png, not {Path(args.plot).name!r}"
+    drawn, measured = bool(args.plot), bool(args.measure)
+    for flag, changed, used, needs in (
+        ("--prompt", args.prompt != PROMPT, drawn, "--plot"),
+        ("--seed", args.seed != 0, drawn, "--plot"),
+        ("--pictures", args.pictures != PICTURES, measured, "--measure"),
+        ("--output", args.output is not None, measured, "--measure"),
+        ("--model", args.model != DEFAULT, drawn or measured, "--plot or --measure"),
+    ):
+        if changed and not used:
+            return f"{flag} does nothing without {needs}"
+    return None
 
 
 def _facts(row: Sampler) -> dict[str, Any]:

@@ -40,6 +40,14 @@ def test_json_holds_every_row(capsys: pytest.CaptureFixture[str]) -> None:
         (["euler", "--plot", "no/such/folder/page.png"], "cannot be written"),
         (["euler", "--measure", "--pictures", "0"], "1 to 1000"),
         (["euler", "--measure", "-o", "no/such/folder/claims.json"], "cannot be written"),
+        (["euler", "--plot", "page.png", "--measure"], "give one"),
+        (["euler", "--measure", "--json"], "give one"),
+        (["euler", "--plot", "page.jpg"], "end in .png"),
+        (["euler", "--prompt", "a hat"], "--prompt does nothing without --plot"),
+        (["euler", "--measure", "--seed", "3"], "--seed does nothing without --plot"),
+        (["euler", "--plot", "page.png", "--pictures", "3"], "--pictures does nothing without --measure"),
+        (["--json", "-o", "claims.json"], "--output does nothing without --measure"),
+        (["euler", "-m", "sd15"], "--model does nothing without --plot or --measure"),
     ],
 )
 def test_what_cannot_be_done_is_said_at_once(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
