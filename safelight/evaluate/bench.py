@@ -211,12 +211,11 @@ def step_pairs(shape: Mapping[str, Any], edge: int, runs: int) -> Pairs:
 def solver_cost(runs: int, model: str) -> Measured:
     """What samplers compute for an answer, and one call of the network for it, of Stable Diffusion 1.5's shape."""
     found: Costs = _elsewhere(costs, SD15, 64, runs)
-    claim = "of a step of Stable Diffusion 1.5's U-Net with guidance, 512x512, float32, is the time for"
-    named = [(name, found.shares[name]) for name in SHOWN]
-    named += [("the slowest sampler of all", max(found.shares.values())), (f"the noise of {NOISY}", found.noise)]
-    return Measured(
-        found.pairs, tuple(Finding(f"{claim} {name}", share, "of the step", "<= 0.01") for name, share in named)
-    )
+    step = "for an answer, over a step of Stable Diffusion 1.5's U-Net with guidance"
+    named = [(f"arithmetic of {name}", found.shares[name]) for name in SHOWN]
+    named.append(("arithmetic of the slowest sampler of all", max(found.shares.values())))
+    named.append((f"drawing the noise of {NOISY}", found.noise))
+    return Measured(found.pairs, tuple(Finding(f"{name} {step}", share, "times", "<= 0.01") for name, share in named))
 
 
 def memory(runs: int, model: str) -> Measured:
