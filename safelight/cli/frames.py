@@ -23,7 +23,8 @@ DIGITS = 4
 
 
 class Frames:
-    """Keeps what the network believes each picture to be, after every evaluation, decoded in full or by a tiny autoencoder.
+    """Keeps what the network believes each picture to be, after every evaluation, decoded in full, or by a
+    tiny autoencoder.
 
     Args:
         place: ``FILE.gif``, numbered where there are several pictures, or a folder, made if missing.

@@ -37,7 +37,7 @@ ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "set
 
 def config_of(kind: str, name: str, change: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A ``scheduler_config.json``; keys that the class does not have are left out."""
-    raw = {**scheduler(PREDICTIONS.get(kind, "epsilon"), name), **SCHEDULERS[name], **(change or {})}
+    raw = {**scheduler(PREDICTIONS.get(kind, "epsilon"), name), **SCHEDULERS.get(name, {}), **(change or {})}
     return {key: value for key, value in raw.items() if value is not None}
 
 

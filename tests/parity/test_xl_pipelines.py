@@ -7,7 +7,6 @@ is given; here it is always the picture's where nothing is said. The tests say e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -41,12 +40,11 @@ THERE: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _as_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
     for module in ("", "_img2img", "_inpaint"):
         place = import_module(f"diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl{module}")
         monkeypatch.setattr(place, "randn_tensor", noise_of)
-    yield
 
 
 def theirs(pipe: Any, steps: int = 4, **asked: Any) -> torch.Tensor:

@@ -33,6 +33,8 @@ PLAIN = frozenset({"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", 
 OTHER = frozenset({"StableDiffusionDepth2ImgPipeline", "StableDiffusionUpscalePipeline"})
 DISTILLED = frozenset({"LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"})
 XL = frozenset(name.replace("Diffusion", "DiffusionXL") for name in PLAIN)
+DISTILLED_STEPS = ("lcm", "lcm_boundary", "tcd")
+"""Samplers that only models distilled to a few steps name: four, without guidance or with that of the released one."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ def load(index: Index) -> Model:
         latent=latent,
         tasks=("image", "inpaint") if refines else ("text", "image", "inpaint"),
         defaults=Defaults(
-            *(size, size, plan.levels, plan.start, plan.sampler, plan.options), strength=0.3 if refines else None
+            *(size, size, plan.levels, plan.start, plan.sampler, plan.options),
+            strength=0.3 if refines else None,
+            steps=4 if plan.sampler in DISTILLED_STEPS else None,
+            guidance=None if plan.sampler not in DISTILLED_STEPS else 8.5 if wave else 1.0,
         ),
         encode=lambda prompt: encode(parts, prompt),
         predict=predict,
