@@ -92,7 +92,7 @@ class Repeat:
             dropped |= {"schedule", "schedule_options"}
         merged = {**{name: value for name, value in self.fields.items() if name not in dropped}, **given}
         lines = [line for name, line in self.left if not name or name not in given]
-        if merged.get("guidance") == 1 and "negative" not in given and merged.pop("negative", ""):
+        if merged.get("guidance") in (1, (1,)) and "negative" not in given and merged.pop("negative", ""):
             lines.append("the negative prompt, which guidance 1 does not ask")
         return merged, lines
 
@@ -134,9 +134,7 @@ def of_recipe(recipe: Recipe, given: Collection[str] = ()) -> Repeat:
     for name, record in (("image", recipe.image), ("mask", recipe.mask), ("depth", recipe.depth)):
         if record and name not in given:
             left.append((name, f"the {name} {record.get('file') or 'of no name'}; give it with --{name}"))
-    told = replace(recipe, image=None, mask=None, depth=None)
-    if "image" not in given:
-        told = replace(told, strength=None, invert=None)
+    told = replace(recipe, image=None, mask=None, depth=None, strength=None, invert=None)
     if recipe.weak and "weak" not in given:
         left.append(("rules", f"the weaker model {recipe.weak.get('name')}; give it with --weak-model"))
         told = replace(told, rules=[rule for rule in recipe.rules if rule["name"] != "autoguidance"])
@@ -144,7 +142,8 @@ def of_recipe(recipe: Recipe, given: Collection[str] = ()) -> Repeat:
         left.append(("handover", f"the refiner {recipe.refiner.get('name')}; give it with --refiner"))
         told = replace(told, refiner=None)
     request = request_of(told)
-    fields = {name: value for name, value in vars(request).items() if value not in (None, (), {})}
+    over = {"strength": recipe.strength, "invert": recipe.invert} if "image" in given else {}
+    fields = {name: value for name, value in (vars(request) | over).items() if value not in (None, (), {})}
     return Repeat(SAFELIGHT, fields, left, recipe.model.get("name"), files={**recipe.model.get("files", {})})
 
 

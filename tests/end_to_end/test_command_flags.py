@@ -124,7 +124,7 @@ WRONG: dict[str, dict[str, str]] = {
     "--strength": {"0.5": "need an --image"},
     "--mask": {"mask.png": "need an --image"},
     "--prompt-file": {"none.txt": "give one prompt"},
-    "--output": {"x.jpg": "written as PNG", "none/x.png": "cannot be written to", "- -n 2": "takes one picture, not 2"},
+    "--output": {"x.gif": "written as PNG", "none/x.png": "cannot be written to", "- -n 2": "takes one picture, not 2"},
     "--json": {"-o -": "both want standard output"},
     "--every-step": {"film.mp4": "a folder or a file that ends in .gif", "none/x.gif": "cannot be written to"},
     "--device": {"gpu": "unknown device", "cuda:99": "no device 'cuda:99'"},
@@ -136,7 +136,7 @@ WRONG: dict[str, dict[str, str]] = {
 FILES = {"none.png", ".", "none/x.png", "none/x.gif"}  # what is wrong with these is a file, exit code 1
 TOLD_BY_ITS_OWN_TEST = {
     *("--prompt-file", "--model", "--weak-model", "--count", "--image", "--strength", "--mask"),
-    *("--output", "--force", "--json"),
+    *("--output", "--force", "--json", "--from", "--quality"),
     *("--variant", "--tokenizer", "--allow-pickle", "--download"),
     *PASSES,
     *("--emphasis", "--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
