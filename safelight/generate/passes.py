@@ -15,7 +15,7 @@ from safelight.families.family import Model
 from safelight.generate.hires import PICTURE
 from safelight.generate.image import Scene, decode, encode
 from safelight.generate.picture import to_picture, to_tensor
-from safelight.generate.settle import HANDED, Settled
+from safelight.generate.settle import HANDED, INVERTED, Settled
 
 
 @torch.no_grad()
@@ -23,6 +23,8 @@ def carried(model: Model, settled: Settled, scene: Scene, left: Tensor) -> Scene
     """The scene of a later pass over what the one before it ``left``."""
     if settled.begin == HANDED:
         return replace(scene, known=None, state=left)
+    if settled.begin == INVERTED:
+        return replace(scene, state=left)
     if settled.begin == PICTURE:
         return replace(scene, known=encode(model, to_tensor(to_picture(decode(model, left)), settled.size)))
     _, height, width = model.latent.shape(*settled.size)

@@ -161,7 +161,7 @@ class Pipe:
     def _group(self, settled: Sequence[Settled], scenes: Scenes) -> Iterator[Shown]:
         """Draw these at the same time, pass after pass."""
         refined = Scenes(self.refiner.model, None) if self.refiner else scenes
-        turns = [Turn(place, each, each) for place, each in enumerate(settled)]
+        turns = [Turn(place, each, each.passes) for place, each in enumerate(settled)]
         while turns:
             for handed in (False, True):
                 if mine := [turn for turn in turns if (turn.now.begin == HANDED) == handed]:
@@ -194,7 +194,7 @@ class Pipe:
             if step.last:
                 turn = live.pop(place)
                 turn.left = step.x
-                drawn = None if turn.now.then else self._drawn(turn, shared[place])
+                drawn = None if turn.due[1:] else self._drawn(turn, shared[place])
                 shown = replace(shown, latents=step.x, drawn=drawn)
             yield shown
 
@@ -250,6 +250,7 @@ class Pipe:
             dtype=str(self.place.dtype).removeprefix("torch."),
             threads=self.place.threads,
             strength=request.strength,
+            invert=request.invert,
             image=source(request.image),
             mask=source(request.mask),
             hires=enlarged(settled),
@@ -280,23 +281,27 @@ class Turn:
     """One picture on its way through its passes.
 
     Attributes:
-        place: among the pictures that are drawn at the same time. first: its first pass. now: the one that is due.
+        place: among the pictures that are drawn at the same time. first: its first pass after an inversion. due: the
+            passes that are left, the one to be done now included.
         left: latents that the pass before left. shown: evaluations so far. seconds: as in `Drawn`.
     """
 
     place: int
     first: Settled
-    now: Settled
+    due: list[Settled]
     left: Tensor | None = None
     shown: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"encode": 0.0, "denoise": 0.0, "decode": 0.0})
 
+    @property
+    def now(self) -> Settled:
+        """The pass to be done now."""
+        return self.due[0]
+
     def go_on(self) -> bool:
         """Turn to the next pass, if there is one."""
-        if self.now.then is None:
-            return False
-        self.now = self.now.then
-        return True
+        self.due = self.due[1:]
+        return bool(self.due)
 
 
 class Scenes:

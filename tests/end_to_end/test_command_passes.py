@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,7 @@ WRONG: dict[str, dict[str, str]] = {
     "--refiner": {"figurine5": "unknown model"},
     "--preview-vae": {"x": "give both or neither"},
     "--handover": {"0.5": "needs a --refiner"},
+    "--invert": {"x": "need an --image"},
 }
 
 
@@ -157,3 +159,20 @@ def test_a_tiny_autoencoder_draws_the_steps_and_not_the_picture(shell: Shell) ->
     assert [open_picture(file).tobytes() for file in beside] == [open_picture(file).tobytes() for file in drawn]
     other = ("--preview-vae", str(tiny_preview(2)), "--every-step", "other")
     assert "is for latents of 4 channels, 2 pixels wide, and this model's have 4, 4" in wrong(shell.generate(*other), 1)
+
+
+def test_an_image_is_inverted_under_the_text_that_describes_it(shell: Shell) -> None:
+    shell.drawn("-o", "start.png")
+    seen = {shell.pixels}
+    over = ("--image", "start.png", "--steps", "4", "--strength", "0.5")
+    for place, way in enumerate(((), ("--invert", "a red hat"), ("--invert", ""))):
+        said = shell.generate(*over, *way, "-o", f"{place}.png", prompt="a crown", model=tiny("sd2"))
+        assert ("2 of 4 steps (strength 0.5) after an inversion" in said.out) == bool(way)
+        assert (f"({4 if way else 2} evaluations)") in said.out
+        seen.add(open_picture(f"{place}.png").tobytes())
+    assert len(seen) == 4
+    again = ("reproduce", "2.png", "-m", str(tiny("sd2")), "--image", "start.png")
+    assert shell.run(*again).out.startswith("bit-equal")
+    line = shell.generate(*over, "--invert", "", "--json", "-o", "j.png").out
+    told = json.loads(line)
+    assert (told["steps_run"], told["evaluations"], told["recipe"]["invert"]) == (4, 4, "")

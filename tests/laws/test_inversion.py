@@ -11,7 +11,7 @@ from safelight.core.guidance import CFG
 from safelight.core.path import CLEAN, VP, Flow, Level, Path, vp_scaled_linear
 from safelight.core.run import Denoised
 from safelight.core.sample import Job, sample
-from safelight.core.samplers.inversion import Inversion
+from safelight.core.samplers.inversion import INVERSION
 from safelight.core.samplers.table import SAMPLERS
 from safelight.errors import RequestError
 from tests.laws.world import Mixture, answer, silent, slopes
@@ -38,7 +38,7 @@ def test_inverting_and_drawing_gives_the_picture_back_better_with_every_step(pat
     for n in (50, 100, 200):
         levels = rising(path, n)
         picture = Mixture().points(levels[0])
-        noise = answer(Inversion()(picture, levels, silent), lambda x, level: seen(path, x, level))
+        noise = answer(INVERSION.bind(path)(picture, levels, silent), lambda x, level: seen(path, x, level))
         back = answer(SAMPLERS["ddim"].bind(path)(noise, levels[::-1], silent), lambda x, level: seen(path, x, level))
         errors.append((back - picture).abs().max().item())
     assert all(abs(slope - 1) < 0.2 for slope in slopes(errors)), (slopes(errors), errors)
@@ -53,7 +53,7 @@ def test_the_inverse_of_a_step_knows_what_the_step_will_see() -> None:
     def still(x: torch.Tensor, level: Level) -> torch.Tensor:
         return (x - level.sigma * eps) / level.alpha
 
-    noise = answer(Inversion()(picture, levels, silent), still)
+    noise = answer(INVERSION.bind(VP_PATH)(picture, levels, silent), still)
     torch.testing.assert_close(noise, levels[-1].alpha * picture + levels[-1].sigma * eps, rtol=1e-12, atol=1e-12)
     back = answer(SAMPLERS["ddim"].bind(VP_PATH)(noise, levels[::-1], silent), still)
     torch.testing.assert_close(back, picture, rtol=1e-10, atol=1e-10)
@@ -61,14 +61,14 @@ def test_the_inverse_of_a_step_knows_what_the_step_will_see() -> None:
 
 def test_every_question_carries_the_label_of_the_next_level() -> None:
     levels = [CLEAN, VP_PATH.level(3), VP_PATH.level(500)]
-    run = Inversion()(torch.zeros(1), levels, silent)
+    run = INVERSION.bind(VP_PATH)(torch.zeros(1), levels, silent)
     assert next(run)[1] == levels[1]
     assert run.send(Denoised(torch.zeros(1)))[1] == levels[1]._replace(t=500.0)
 
 
 def test_an_inversion_is_driven_like_any_sampler() -> None:
     levels = [VP_PATH.level(k) for k in (0, 200, 700)]
-    job = Job(Inversion(), levels, torch.ones(1, 3, 2, 2), silent, CFG(1.0), {"cond": 0.0})
+    job = Job(INVERSION.bind(VP_PATH), levels, torch.ones(1, 3, 2, 2), silent, CFG(1.0), {"cond": 0.0})
     steps = list(sample(lambda x, levels, conds: 0.5 * x, job))
     assert [(step.index, step.total, step.level) for step in steps] == [
         (1, 2, levels[1]._replace(t=700.0)),
@@ -79,4 +79,4 @@ def test_an_inversion_is_driven_like_any_sampler() -> None:
 
 def test_levels_that_do_not_rise_are_refused() -> None:
     with pytest.raises(RequestError, match="reverse the schedule"):
-        next(Inversion()(torch.zeros(1), [VP_PATH.level(5), CLEAN], silent))
+        next(INVERSION.bind(VP_PATH)(torch.zeros(1), [VP_PATH.level(5), CLEAN], silent))

@@ -13,7 +13,7 @@ from torch import Tensor
 from safelight.core.path import CLEAN, EDM, VP, Level, vp_linear, vp_scaled_linear
 from safelight.core.prediction import denoised
 from safelight.core.run import Denoised, Run
-from safelight.core.samplers.inversion import Inversion
+from safelight.core.samplers.inversion import INVERSION
 from safelight.core.samplers.table import SAMPLERS
 
 PATH = vp_scaled_linear()
@@ -137,4 +137,4 @@ def test_ddim_inversion_is_equal(kind: str, to_one: bool) -> None:
         scheduler.timesteps = scheduler.timesteps[1:]
     begin = CLEAN if to_one and kind == "eps" else PATH.level(0)
     levels = [begin, *(PATH.level(int(t)) for t in scheduler.timesteps)]
-    close(ours(Inversion()(START.double(), levels, draws()), kind), theirs(scheduler), 20)
+    close(ours(INVERSION.bind(PATH)(START.double(), levels, draws()), kind), theirs(scheduler), 20)

@@ -12,20 +12,20 @@ DDIMInverseScheduler.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from safelight.core.samplers.row import Sampler
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from safelight.core.path import Level
+    from safelight.core.path import Level, Path
     from safelight.core.run import Noise, Run
 
 
-def inversion(x: Tensor, levels: Sequence[Level]) -> Run:
+def inversion(x: Tensor, levels: Sequence[Level], noise: Noise, *, path: Path) -> Run:
     """One evaluation per step; draws no noise.
 
     Args:
@@ -47,19 +47,10 @@ def inversion(x: Tensor, levels: Sequence[Level]) -> Run:
     return x
 
 
-@dataclass(frozen=True)
-class Inversion:
-    """The solver of an inversion, for a ``Job`` whose levels come cleanest first: ``levels[::-1]`` of a schedule.
+INVERSION = Sampler(
+    name="inversion", function=inversion, order=1, rule_order=1, paper="Song et al. 2010.02502, section 4.3"
+)
+"""What a ``Job`` takes, bound to a path, whose levels come cleanest first: ``levels[::-1]`` of a schedule.
 
-    Guidance above 1 bends the way up and down differently, so invert with ``Unguided`` or ``CFG(1.0)`` to come back.
-    """
-
-    uncond: bool = False
-
-    def __call__(self, x: Tensor, levels: Sequence[Level], noise: Noise) -> Run:
-        """Start from x at levels[0], the cleanest; return x at the last, the noisiest."""
-        return inversion(x, levels)
-
-    def evaluations(self, levels: Sequence[Level]) -> int:
-        """One per step."""
-        return len(levels) - 1
+Guidance above 1 bends the way up and down differently, so invert with ``Unguided`` or ``CFG(1.0)`` to come back.
+"""
