@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli import earlier, output, source
+from safelight.cli import earlier, output, passes, source
 from safelight.cli.bar import Bar
 from safelight.cli.earlier import Earlier
 from safelight.cli.frames import Frames
@@ -20,7 +20,6 @@ from safelight.errors import FileError, RequestError
 from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
-    from safelight.generate.hires import Hires
     from safelight.generate.pipe import Drawn, Pipe, Shown
     from safelight.generate.request import Request
     from safelight.generate.settle import Settled
@@ -56,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how("--ensd", type=int, metavar="N", help="A1111's eta noise seed delta, with its noise")
     how("--variation", metavar="SEED:X", help="mix in another seed's noise: 0 leaves this picture, 1 gives the other")
     how("--rescale", type=float, metavar="X", help="0 to 1, pulls the spread of guided predictions back")
-    how("--fact", metavar="NAME=VALUE", action="append", default=[], help="XL is told: original=1024x1024, crop=0,64 ...")
+    how("--fact", metavar="NAME=VALUE", action="append", default=[], help="XL is told: original=1024x768, crop=0,64")
     how("--refiner", metavar="MODEL", help="name or folder of a model that takes over near the end")
     how("--handover", type=float, metavar="X", help="where it does, 0 (pure noise) to 1 (never); 0.8 by default")
     how("--emphasis", metavar="NAME", help="what (a:1.2) means: a1111, comfyui, compel; none, the default: nothing")
@@ -77,6 +76,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     out("--force", action="store_true", help="replace files that exist")
     out("--json", action="store_true", help="print a line of JSON for each picture, and nothing else")
     out("--every-step", metavar="DIR|FILE.gif", help="keep the picture after every evaluation")
+    out("--preview-vae", metavar="FOLDER", help="a tiny autoencoder (TAESD) that draws those pictures")
     source.arguments(parser)
     machine = parser.add_argument_group("on what machine").add_argument
     machine("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xpu; by default the best there is")
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("--json and -o - both want standard output; give one")
     from safelight.generate.pipe import load  # takes seconds, so what can be wrong is wrong before
 
-    pipe = load(args.model, args.device, args.dtype, args.threads, args.weak_model, source.source(args), args.refiner)
+    beside = (args.weak_model, source.source(args), args.refiner, args.preview_vae)
+    pipe = load(args.model, args.device, args.dtype, args.threads, *beside)
     if asked_before:
         requests = asked_before.fit(pipe, requests)
     settled = [pipe.settle(request) for request in requests]
@@ -250,6 +251,8 @@ def asked(args: argparse.Namespace, before: Earlier | None = None) -> list[Reque
         raise RequestError(f"--clip-skip counts layers from the last, 1 and up, not {args.clip_skip}")
     if args.width is not None and args.width < 1:
         raise RequestError(f"--width is the rows of a call, 1 to 64, not {args.width}")
+    if args.preview_vae and args.every_step is None:
+        raise RequestError("--preview-vae draws the pictures of --every-step; give both or neither")
     if args.handover is not None and args.refiner is None:
         raise RequestError("--handover needs a --refiner that takes over")
     if args.image is None and not args.mask is args.strength is args.invert is None:
@@ -291,8 +294,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         "invert": args.invert,
         "mask": None if args.mask is None else open_picture(args.mask),
         "depth": None if args.depth is None else open_picture(args.depth, deep=True),
-        "hires": _hires(args),
-        "facts": dict(_fact(text) for text in args.fact),
+        "hires": passes.hires(args),
+        "facts": dict(passes.fact(text) for text in args.fact),
         "handover": args.handover,
         "skip": None if args.clip_skip is None else args.clip_skip - 1,
         "emphasis": args.emphasis,
@@ -315,18 +318,6 @@ def _prompts(prompt: str | None, file: str | None) -> list[str]:
     if not any(lines):
         raise FileError(f"{file}: holds no prompts; write one a line")
     return [line for line in lines if line]
-
-
-def _hires(args: argparse.Namespace) -> Hires | None:
-    from safelight.generate.hires import Hires
-
-    told = {"strength": args.hires_strength, "steps": args.hires_steps, "upscaler": args.hires_upscaler}
-    given = {name: value for name, value in told.items() if value is not None}
-    if args.hires is None:
-        if given:
-            raise RequestError(f"--hires-{next(iter(given))} needs --hires, such as --hires 2")
-        return None
-    return Hires(args.hires, **given)
 
 
 def _seed(text: str) -> int:
@@ -378,17 +369,6 @@ def _option(flag: str, text: str) -> tuple[str, str]:
         example = "eta=0.5" if flag == "--option" else "rho=5"
         raise RequestError(f"{flag} is NAME=VALUE, such as {example}, not {text!r}")
     return name.strip(), value.strip()
-
-
-def _fact(text: str) -> tuple[str, tuple[float, ...]]:
-    name, equals, value = text.partition("=")
-    try:
-        numbers = tuple(float(part) for part in value.lower().replace("x", ",").split(","))
-    except ValueError:
-        numbers = ()
-    if not (equals and name.strip() and numbers):
-        raise RequestError(f"--fact is NAME=VALUE, such as original=1024x1024, crop=0,64 or score=6, not {text!r}")
-    return name.strip(), numbers
 
 
 def _frames(args: argparse.Namespace, place: Output, settled: Sequence[Settled]) -> Frames | None:
