@@ -57,7 +57,6 @@ WRONG: dict[str, dict[str, str]] = {
         "2,5,0": "noise must fall from level to level",
         "14,2,0 --steps 3": "has 2 steps, not 3",
         "20,2,0": "not between 0 and 14.6146",
-        "times:9,2": "nearest known: timesteps",
     },
     "--schedule-option": {
         "rho": "--schedule-option is NAME=VALUE",
@@ -66,7 +65,6 @@ WRONG: dict[str, dict[str, str]] = {
         "rho=x --schedule karras": "must be a number from 0.1 to 100",
         "sigma_max=20 --schedule karras": "knows at most 14.6146",
         "terminal=0.1": "no flow",
-        "shift=50": "begin there or below",
         "first=2": "give an image",
         "spare=1 --schedule 14,2,0": "option of schedule list",
     },
@@ -107,8 +105,6 @@ WRONG: dict[str, dict[str, str]] = {
     "--noise": {
         "comfy": "the nearest known: comfyui",
         "path --sampler euler": "does nothing: euler draws no noise",
-        "path --sampler euler --option s_churn=1 --steps 3": "does nothing: euler draws no noise on its way down",
-        "path --sampler restart_heun --steps 9": "does nothing: restart_heun draws no noise on its way down",
         "diffusers --sampler euler --option s_churn=1": "is not known",
     },
     "--ensd": {"x": "invalid int value", "3": "belongs to noise 'a1111'", "3 --noise a1111": "draws no noise"},
@@ -223,9 +219,8 @@ def test_an_image_is_where_it_begins_and_strength_is_how_much_is_forgotten(shell
     picture().save("start.png")
     seen = set()
     for steps, strength in ((6, "0.5"), (6, "1"), (3, "1")):
-        said = shell.generate(
-            "--image", "start.png", "--strength", strength, "--steps", str(steps), "-o", "x.png", "--force"
-        )
+        over = ["--image", "start.png", "--strength", strength, "--steps", str(steps)]
+        said = shell.generate(*over, "-o", "x.png", "--force")
         run = int(steps * float(strength))
         assert (f"{run} of {steps} steps" if run != steps else f"{steps} steps") in said.out
         seen.add(open_picture("x.png").tobytes())

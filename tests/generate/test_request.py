@@ -64,6 +64,14 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
         {"sampler": "euler", "options": {"s_churn": 1, "s_tmin": 900}},
         "option s_churn of euler does nothing: no level below pure noise",
     ),
+    (
+        {"sampler": "euler", "options": {"s_churn": 1}, "noise": "path", "schedule": "simple"},
+        "noise 'path' does nothing: euler draws no noise on its way down",
+    ),
+    (
+        {"sampler": "restart_heun", "noise": "path", "schedule": "simple", "steps": 9},
+        "noise 'path' does nothing: restart_heun draws no noise on its way down",
+    ),
     ({"sampler": "euler", "options": {"s_tmin": 0.5}}, "option s_tmin of euler does nothing at s_churn 0"),
     ({"sampler": "dpmpp_2m", "options": {"rule": "trapezium"}}, "unknown rule"),
     ({"negative": "green", "guidance": 1.0}, "negative prompt does nothing at guidance 1"),
