@@ -35,8 +35,8 @@ def a1111(prompt: str, negative: str = "", **others: Any) -> Request:
 def requests() -> list[Request]:
     """Conditions of one, two and three chunks, of equal and of changing lengths."""
     return [
-        a1111(PROMPT),
-        a1111(LONG),
+        a1111(PROMPT, rows=3),
+        a1111(LONG, rows=3),
         a1111(LONG, negative="green"),
         a1111("a hat", negative=LONG, sampler="euler"),
         a1111(LONG, negative=LONGER),
@@ -121,10 +121,11 @@ def test_each_step_is_told_the_prompt_of_its_step_and_so_is_the_negative() -> No
 
 def test_steps_of_an_image_are_those_of_the_whole_schedule() -> None:
     heard = Heard(pipe())
-    heard.draw(a1111("[red|green|crown|hat]", image=picture(), strength=0.5, guidance=1.0, sampler="euler"))
+    request = a1111("[red|green|crown|hat]", negative="[a|and|with|person]", image=picture(), sampler="euler")
+    heard.draw(replace(request, strength=0.5))
     assert len(heard.told) == 2
-    for told, word in zip(heard.told, ("crown", "hat")):
-        assert torch.equal(told[:1], context(word))
+    for told, words in zip(heard.told, (("crown", "with"), ("hat", "person"))):
+        assert torch.equal(told, torch.cat([context(word) for word in words]))
 
 
 def test_a_shorter_prompt_is_told_again_and_again_which_changes_nothing_but_rounding() -> None:

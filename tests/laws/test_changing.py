@@ -41,7 +41,9 @@ def job(cond: Any, sampler: str = "euler", seed: int = 0, kind: object = None) -
     guidance = CFG(2.0, both=True)
     conds = {"cond": cond, "uncond": -1.0}
     return Job(
-        SAMPLERS[sampler].bind(PATH), levels(), start_noise(seed, SHAPE), Fresh(seed, SHAPE), guidance, conds, kind=kind
+        *(SAMPLERS[sampler].bind(PATH), levels(), start_noise(seed, SHAPE), Fresh(seed, SHAPE), guidance, conds),
+        width=3,  # more than a job fills, so that strangers are let in
+        kind=kind,
     )
 
 
@@ -79,7 +81,8 @@ def test_strangers_of_another_kind_share_no_call_and_change_nothing() -> None:
     jobs = [job(float(seed), seed=seed, kind=seed % 2) for seed in range(4)]
     mixed = {place: step.x for place, step in sample_many(ear, jobs) if step.last}
     for call in ear.calls:
-        assert len({cond % 2 for _, cond in call if cond >= 0}) == 1
+        assert len({cond % 2 for _, cond in call if cond >= 0}) <= 1
+    assert any(len({cond for _, cond in call if cond >= 0}) == 2 for call in ear.calls), "those of one kind do share"
     for place, each in enumerate(jobs):
         assert torch.equal(mixed[place], final(each)[0])
 
