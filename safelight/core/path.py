@@ -228,7 +228,9 @@ class EDM(VE):
         return 0.25 * math.log(sigma) if sigma > 0.0 else 0.0
 
     def level(self, t: float) -> Level:
-        """The level called t: sigma = exp(4 t)."""
+        """The level called t: sigma = exp(4 t), -100 to 100."""
+        if not abs(t) <= 100.0:
+            raise RequestError(f"timestep {t} is outside -100..100 of the EDM path, where it is log(sigma) / 4")
         return Level(1.0, math.exp(4.0 * t), t)
 
 

@@ -176,6 +176,7 @@ LISTS = {
     "20,1,0": "not between 0 and 14.6146",
     "2,-1": "not between 0 and",
     "timesteps: 1000,1": "outside 0..999",
+    "timesteps: -1,-2": "outside 0..999",
     "timesteps: 5,9": "noise must fall",
     "timestep: 5,1": "nearest known: timesteps",
     "levels: 1 2, 1 0 0": "not 3 numbers",
@@ -207,6 +208,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "first above": (lambda: SCHEDULES["karras"](SD, 4, {"first": 20.0}), "outside the schedule"),
     "not a number": (lambda: falling(SD, [Level(math.nan, 1.0, 999.0), CLEAN]), "finite numbers"),
     "infinite": (lambda: falling(VE(), [Level(1.0, math.inf, 1.0), CLEAN]), "finite numbers"),
+    "no label": (lambda: custom(EDM(), "timesteps: 1000, 1"), "outside -100..100 of the EDM path"),
     "rising": (lambda: falling(SD, [SD.level(3), SD.level(5)]), "noise must fall"),
     "one level": (lambda: falling(SD, [CLEAN]), "two levels or more"),
 }
