@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from safelight.core.path import Level
+    from safelight.core.run import Noise
 
 _LAM_GRAIN = 1e-6  # levels closer than this share their noise: a last bit of another machine's log must not matter
 
@@ -71,6 +72,11 @@ class Fresh:
     def __call__(self, s: Level, t: Level) -> Tensor:
         """Unit normal [1, *shape] for the step from s to t."""
         return draw(key(self.seed, self.view, "step", _grain(s), _grain(t)), self.shape).to(self.device)
+
+
+def until(noise: Noise, end: Level) -> Noise:
+    """The same noise, but none for the steps that lead to ``end``."""
+    return lambda s, t: torch.zeros_like(noise(s, t)) if t == end else noise(s, t)
 
 
 def _grain(level: Level) -> int | str:

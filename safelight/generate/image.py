@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from safelight.core.constrain import Keep
 from safelight.core.kinds import Variation
-from safelight.core.noise import draw, key
+from safelight.core.noise import draw, key, until
 from safelight.core.sample import Changing, Job
 from safelight.core.sources import source
 from safelight.encoders.emphasis import MOST, script
-from safelight.errors import PromptError
+from safelight.errors import PromptError, RequestError
 from safelight.families.family import Model, Prompt, Words
 from safelight.generate.answer import evaluator as evaluator
 from safelight.generate.compose import numbers, questions
@@ -184,7 +184,13 @@ def encode(model: Model, picture: Tensor) -> Tensor:
 
 @torch.no_grad()
 def decode(model: Model, latents: Tensor) -> Tensor:
-    """Latents as the network sees them -> [1, 3, H, W], float32."""
+    """Latents as the network sees them -> [1, 3, H, W], float32.
+
+    Raises:
+        RequestError: they are no picture's yet, since another model draws on from them.
+    """
+    if model.after is not None:
+        raise RequestError("what this network draws is no picture yet; wait for the model that draws on from it")
     weight = next(model.vae.parameters())
     return model.vae.decode(model.latent.unscaled(latents).to(weight.dtype)).float()
 
@@ -219,6 +225,8 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
         x = levels[0].alpha * scene.known + levels[0].sigma * noise
         if request.mask is not None and request.strength == 1.0:  # nothing of the hole is left where the run begins
             x = model.defaults.start(noise, levels)
+    if model.defaults.quiet:
+        steps = until(steps, levels[-1])
     return Job(
         sampler=settled.sampler,
         levels=levels,

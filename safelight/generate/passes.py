@@ -6,12 +6,15 @@ Axes: [1, Z, h, w] latents as the network sees them.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from safelight.core.sample import Changing
 from safelight.families.family import Model
+from safelight.generate.chain import SHOWN
 from safelight.generate.hires import PICTURE
 from safelight.generate.image import Scene, decode, encode
 from safelight.generate.picture import to_picture, to_tensor
@@ -25,7 +28,17 @@ def carried(model: Model, settled: Settled, scene: Scene, left: Tensor) -> Scene
         return replace(scene, known=None, state=left)
     if settled.begin == INVERTED:
         return replace(scene, state=left)
+    if settled.begin == SHOWN:
+        return replace(scene, conds={name: _shown(model, cond, left) for name, cond in scene.conds.items()})
     if settled.begin == PICTURE:
         return replace(scene, known=encode(model, to_tensor(to_picture(decode(model, left)), settled.size)))
     _, height, width = model.latent.shape(*settled.size)
     return replace(scene, known=F.interpolate(left, size=(height, width), mode=settled.begin))
+
+
+def _shown(model: Model, cond: Any, left: Tensor) -> Any:
+    """A condition whose network is shown what was drawn; one for each step where they change."""
+    if isinstance(cond, Changing):
+        return replace(cond, conds=tuple(_shown(model, each, left) for each in cond.conds))
+    assert model.enlarge is not None and model.enlarge.show is not None
+    return model.enlarge.show(cond, left)

@@ -27,13 +27,16 @@ from safelight.errors import PredictionError, WeightsError
 from safelight.families.family import Model
 from safelight.generate import image as task
 from safelight.generate import models
+from safelight.generate.chain import SHOWN, chained
 from safelight.generate.facts import plain
 from safelight.generate.passes import carried
 from safelight.generate.picture import to_picture
 from safelight.generate.recipe import Recipe, finite
 from safelight.generate.request import Request
-from safelight.generate.settle import HANDED, Settled, settle
+from safelight.generate.settle import HANDED, Settled
+from safelight.generate.turns import Scenes, Turn
 from safelight.runtime.device import Place, adopt, pick, wait
+from safelight.vae.tiny import AutoencoderTiny
 from safelight.weights.hash import sha256
 from safelight.weights.notes import notes
 from safelight.weights.sound import unsound
@@ -75,7 +78,7 @@ class Shown:
         index, total: evaluations done, of all; total is None where nobody knows before (adaptive steps).
         level: where the picture is now.
         latents: what the network believes it to be: [1, Z, h, w].
-        pipe: whose latents they are.
+        pipe: what draws. model: whose latents they are.
         drawn: the finished picture, with the last evaluation only.
     """
 
@@ -85,17 +88,25 @@ class Shown:
     level: Level
     latents: Tensor
     pipe: Pipe
+    model: Model
     drawn: Drawn | None = None
 
     def preview(self) -> Image | None:
-        """A cheap look, one pixel per latent; None where the model brings no linear preview."""
-        colours = self.pipe.model.latent.picture(self.latents)
+        """A cheap look: full-size where a tiny autoencoder was loaded, else one pixel per latent.
+
+        None where the model brings no linear preview either.
+        """
+        if self.pipe.tiny is not None:
+            adopt(self.pipe.place)
+            return to_picture(task.glance(self.pipe.tiny, self.latents))
+        latent = self.model.latent if self.model.latent.preview else self.pipe.model.latent
+        colours = latent.picture(self.latents)
         return None if colours is None else to_picture(colours)
 
     def decode(self) -> Image:
         """A full look, through the autoencoder."""
         adopt(self.pipe.place)
-        return to_picture(task.decode(self.pipe.model, self.latents))
+        return to_picture(task.decode(self.model, self.latents))
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,8 @@ class Pipe:
         model: its parts. place: device, number format and threads.
         weak: a weaker model of the same latents, which autoguidance leads away from.
         refiner: the model that takes over where a request says.
+        tiny: an autoencoder for previews.
+        upscaler: a model that draws larger what was drawn.
     """
 
     name: str
@@ -115,6 +128,8 @@ class Pipe:
     place: Place
     weak: Pipe | None = None
     refiner: Pipe | None = None
+    tiny: AutoencoderTiny | None = None
+    upscaler: Pipe | None = None
 
     def __call__(self, request: Request | str, count: int = 1) -> Iterator[Shown]:
         """Draw ``count`` pictures, watching every evaluation; see `watch`."""
@@ -145,7 +160,8 @@ class Pipe:
 
     def settle(self, request: Request | str) -> Settled:
         """What exactly a request would compute, without computing it."""
-        return settle(self.model, _request(request), _model(self.weak), _model(self.refiner))
+        weak, refiner, upscaler = map(_model, (self.weak, self.refiner, self.upscaler))
+        return chained(self.model, _request(request), weak, refiner, upscaler)
 
     def _watch(self, settled: Sequence[Settled], together: int) -> Iterator[Shown]:
         first, scenes = 0, Scenes(self.model, _model(self.weak))
@@ -160,13 +176,25 @@ class Pipe:
 
     def _group(self, settled: Sequence[Settled], scenes: Scenes) -> Iterator[Shown]:
         """Draw these at the same time, pass after pass."""
-        refined = Scenes(self.refiner.model, None) if self.refiner else scenes
         turns = [Turn(place, each, each.passes) for place, each in enumerate(settled)]
+        of = {id(model): Scenes(model, None) for model in self._others}
         while turns:
-            for handed in (False, True):
-                if mine := [turn for turn in turns if (turn.now.begin == HANDED) == handed]:
-                    yield from self._pass(mine, refined if handed else scenes)
+            for model in (self.model, *self._others):
+                if mine := [turn for turn in turns if self._draws(turn.now) is model]:
+                    yield from self._pass(mine, of.get(id(model), scenes))
             turns = [turn for turn in turns if turn.go_on()]
+
+    @property
+    def _others(self) -> list[Model]:
+        """The models that draw after the first."""
+        models = (_model(self.refiner), self.model.after, _model(self.upscaler))
+        return [model for model in models if model is not None]
+
+    def _draws(self, settled: Settled) -> Model:
+        """Whose pass this is."""
+        shown = self.model.after or _model(self.upscaler)
+        found = _model(self.refiner) if settled.begin == HANDED else shown if settled.begin == SHOWN else None
+        return found or self.model
 
     def _pass(self, turns: Sequence[Turn], scenes: Scenes) -> Iterator[Shown]:
         """Draw one pass of each, with the model of the scenes."""
@@ -190,18 +218,18 @@ class Pipe:
                 one.seconds["denoise"] += (time.perf_counter() - begun) / len(live)
             turn = live[place]
             turn.shown += 1
-            shown = Shown(turn.place, turn.shown, turn.first.evaluations, step.level, step.denoised, self)
+            shown = Shown(turn.place, turn.shown, turn.first.evaluations, step.level, step.denoised, self, model)
             if step.last:
                 turn = live.pop(place)
                 turn.left = step.x
-                drawn = None if turn.due[1:] else self._drawn(turn, shared[place])
+                drawn = None if turn.due[1:] else self._drawn(turn, shared[place], model)
                 shown = replace(shown, latents=step.x, drawn=drawn)
             yield shown
 
-    def _drawn(self, turn: Turn, scene: task.Scene) -> Drawn:
+    def _drawn(self, turn: Turn, scene: task.Scene, model: Model) -> Drawn:
         begun, x, seconds = time.perf_counter(), turn.left, turn.seconds
         assert x is not None
-        colours = task.decode(self.model, x)
+        colours = task.decode(model, x)
         if not x.isfinite().all() or not colours.isfinite().all():
             self._blame()
         picture = to_picture(task.finish(turn.now, colours))
@@ -253,6 +281,7 @@ class Pipe:
             invert=request.invert,
             image=source(request.image),
             mask=source(request.mask),
+            depth=source(request.depth),
             hires=enlarged(settled),
             facts={name: [*numbers] for name, numbers in plain(request.facts).items()},
             refiner=self._refiner(settled),
@@ -274,49 +303,6 @@ class Pipe:
     def hashes(self) -> dict[str, str]:
         """File below the model's folder -> SHA-256, of every file that was read; a vocabulary lying elsewhere too."""
         return {below(self.folder, file): sha256(file) for file in self.model.files}
-
-
-@dataclass
-class Turn:
-    """One picture on its way through its passes.
-
-    Attributes:
-        place: among the pictures that are drawn at the same time. first: its first pass after an inversion. due: the
-            passes that are left, the one to be done now included.
-        left: latents that the pass before left. shown: evaluations so far. seconds: as in `Drawn`.
-    """
-
-    place: int
-    first: Settled
-    due: list[Settled]
-    left: Tensor | None = None
-    shown: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"encode": 0.0, "denoise": 0.0, "decode": 0.0})
-
-    @property
-    def now(self) -> Settled:
-        """The pass to be done now."""
-        return self.due[0]
-
-    def go_on(self) -> bool:
-        """Turn to the next pass, if there is one."""
-        self.due = self.due[1:]
-        return bool(self.due)
-
-
-class Scenes:
-    """Encoded texts and pictures, read once for neighbours that differ in nothing but their seed."""
-
-    def __init__(self, model: Model, weak: Model | None) -> None:
-        self.model, self.weak = model, weak
-        self.last: tuple[Request, task.Scene] | None = None
-
-    def read(self, settled: Settled) -> task.Scene:
-        """The scene of this picture."""
-        asked = replace(settled.request, seed=0, variation=None)
-        if self.last is None or self.last[0] != asked:
-            self.last = asked, task.read(self.model, settled, self.weak)
-        return self.last[1]
 
 
 def _model(pipe: Pipe | None) -> Model | None:
@@ -346,9 +332,11 @@ def source(picture: Image | None) -> dict[str, str] | None:
 
 
 def below(model: Path, file: Path) -> str:
-    """What a recipe calls a file: its place in the model's folder, or its name and that of its own folder."""
+    """What a recipe calls a file: its place in the model's folder or one beside it, or its own name and its folder's."""
     if model in file.parents:
         return str(file.relative_to(model))
+    if model.parent in file.parent.parents:
+        return str(file.relative_to(model.parent))
     return file.name if file == model else f"{file.parent.name}/{file.name}"
 
 
@@ -360,6 +348,7 @@ def load(
     weak: str | None = None,
     source: models.Source = models.USUAL,
     refiner: str | None = None,
+    preview: str | None = None,
 ) -> Pipe:
     """Load a model.
 
@@ -370,6 +359,7 @@ def load(
         weak: name or folder of a weaker model of the same latents, for the rule ``autoguidance``.
         source: which files are taken where there is a choice.
         refiner: name or folder of a model of the same latents, which takes over where a request says.
+        preview: folder of a tiny autoencoder (TAESD); None takes ``preview_vae`` in the model's folder, if it is there.
 
     Raises:
         UnknownNameError: no such model. WeightsError, ConfigError: it is damaged or of an unknown kind.
@@ -378,4 +368,6 @@ def load(
     folder = models.locate(model, source)
     lesser = None if weak is None else load(weak, device, dtype, threads)
     finer = None if refiner is None else load(refiner, device, dtype, threads)
-    return Pipe(models.label(model, folder), folder, models.load_model(folder, place, source), place, lesser, finer)
+    loaded = models.load_model(folder, place, source)
+    tiny = models.load_preview(folder, loaded, place, preview)
+    return Pipe(models.label(model, folder), folder, loaded, place, lesser, finer, tiny)

@@ -231,7 +231,7 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     if (request.depth is None) != (model.deepen is None):
         what = "is shown depth; give a picture of it" if model.deepen else "is shown no depth; leave it out"
         raise RequestError(f"this model {what}")
-    visited = visit(model, request, request.steps or int(own.get("steps", STEPS)))
+    visited = visit(model, request, request.steps or int(own.get("steps", model.defaults.steps or STEPS)))
     sampler, levels = SAMPLERS[visited.pair.sampler], visited.levels
     named = visited.pair.options if request.sampler else model.defaults.options
     options = {**named, **checked(sampler, request.options)}
@@ -245,7 +245,7 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
         levels = schedule.start(levels, strength)
     guidance = request.guidance
     if guidance is None:
-        guidance = float(own.get("guidance", GUIDANCE))
+        guidance = float(own.get("guidance", GUIDANCE if model.defaults.guidance is None else model.defaults.guidance))
         if sampler.uncond:  # CFG++ guides anew at every step: as much in the mean, in digits that a person would give
             guidance = round(guidance / gain(levels), 3)
     size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))

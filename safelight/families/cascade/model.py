@@ -166,23 +166,13 @@ class CascadeUNet(nn.Module):
             x = x + _mapped(self.pixels_mapper, x.new_zeros(len(x), self.config.pixel_mapper_in_channels or 0, 1, 1))
         kept: list[Tensor] = []
         for scaler, blocks, repeats in zip(self.down_downscalers, self.down_blocks, self.down_repeat_mappers):
-            x = scaler(x)
-            for turn in range(len(repeats) + 1):
-                for block in blocks:
-                    x = block(x, time, told, None)
-                x = repeats[turn](x) if turn < len(repeats) else x
+            x = _run(blocks, repeats, scaler(x), time, told, None)
             kept.append(x)
-        skip = None
-        kept.pop()  # the coarsest level goes straight up
+        skip = None  # the coarsest level goes straight up
         for scaler, blocks, repeats in zip(self.up_upscalers, self.up_blocks, self.up_repeat_mappers):
-            for turn in range(len(repeats) + 1):
-                for place, block in enumerate(blocks):
-                    if place == 0 and skip is not None:
-                        x = _fitted(x, skip)
-                    x = block(x, time, told, skip if place == 0 else None)
-                x = repeats[turn](x) if turn < len(repeats) else x
-            x = scaler(x)
-            skip = kept.pop() if kept else None
+            x = scaler(_run(blocks, repeats, x, time, told, skip))
+            kept.pop()
+            skip = kept[-1] if kept else None
         return F.pixel_shuffle(self.clf[1](channel_norm(x)), self.config.patch_size)
 
     def times(self, t: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -209,6 +199,20 @@ class CascadeUNet(nn.Module):
             seen = self.clip_img_mapper(image).unflatten(1, (self.config.clip_seq, -1))
             rows = torch.cat([self.clip_txt_mapper(text), rows, seen], dim=1)
         return F.layer_norm(rows, rows.shape[-1:], eps=EPS)
+
+
+def _run(
+    blocks: nn.Module, repeats: nn.Module, x: Tensor, time: tuple[Tensor, ...], told: Tensor, skip: Tensor | None
+) -> Tensor:
+    """The layers of a level, again after each of its repeats; the first is shown what the level kept."""
+    between = [*repeats.children()]
+    for turn in range(len(between) + 1):
+        for place, block in enumerate(blocks.children()):
+            if place == 0 and skip is not None:
+                x = _fitted(x, skip)
+            x = block(x, time, told, skip if place == 0 else None)
+        x = between[turn](x) if turn < len(between) else x
+    return x
 
 
 class ResBlock(nn.Module):

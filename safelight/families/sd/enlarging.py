@@ -126,6 +126,8 @@ def load(index: Index) -> Model:
             start=plan.start,
             sampler=plan.sampler,
             options=plan.options,
+            steps=20,
+            guidance=1.0,
         ),
         encode=lambda prompt: encode(reader, prompt),
         predict=predict,

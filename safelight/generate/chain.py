@@ -1,0 +1,62 @@
+"""Passes of models that are shown what was drawn before: the decoder after its prior, an upscaler after any model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from safelight.errors import RequestError
+from safelight.families.family import Model
+from safelight.generate.request import Request
+from safelight.generate.settle import STAND_IN, Settled, settle
+
+SHOWN = "shown"
+"""How such a pass begins: from noise."""
+
+
+def chained(
+    model: Model,
+    request: Request,
+    weak: Model | None = None,
+    refiner: Model | None = None,
+    upscaler: Model | None = None,
+) -> Settled:
+    """What ``settle`` decides, and the passes of those who draw on.
+
+    Args:
+        weak, refiner: see ``settle``.
+        upscaler: draws what was drawn once more, larger.
+
+    Raises:
+        RequestError: also that the upscaler is for other latents. The others: see ``settle``.
+    """
+    whole = settle(model, request, weak, refiner)
+    for shown in (model.after, upscaler):
+        if shown is not None:
+            whole = _followed(whole, _shown(model, shown, whole.passes[-1]))
+    return whole
+
+
+def _followed(first: Settled, last: Settled) -> Settled:
+    return replace(first, then=last if first.then is None else _followed(first.then, last))
+
+
+def _shown(model: Model, shown: Model, last: Settled) -> Settled:
+    """The pass of a model that is shown what ``last`` will draw: same texts, same seed, and all else its own."""
+    enlarge, request = shown.enlarge, last.request
+    mine, other = ((each.channels, each.stride, each.scale, each.shift) for each in (model.latent, shown.latent))
+    if enlarge is None or enlarge.show is None or (shown is not model.after and mine != other):
+        raise RequestError("the upscaler must enlarge latents, and those of this model; this one does not")
+    asked = Request(
+        prompt=request.prompt,
+        negative="" if shown.defaults.guidance == 1.0 else request.negative,  # where nothing leads away from it
+        seed=request.seed,
+        size=(last.size[0] * enlarge.factor, last.size[1] * enlarge.factor),
+        image=STAND_IN,
+        skip=min(request.skip, shown.skips),
+        emphasis=request.emphasis,
+        rows=request.rows,
+    )
+    try:
+        return replace(settle(shown, asked), begin=SHOWN)
+    except RequestError as error:
+        raise RequestError(f"the model that draws on from what was drawn: {error}") from error

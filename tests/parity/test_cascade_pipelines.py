@@ -1,0 +1,278 @@
+"""Stable Cascade from text to picture equals the reference's prior and decoder pipelines, one after the other.
+
+Everything is float64: the scheduler's numbers, which the reference keeps in float32, are given to it in float64, and
+the noise of its steps is ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+import transformers
+from diffusers.schedulers import scheduling_ddpm_wuerstchen as wuerstchen
+from torch import Tensor
+
+from safelight.core.noise import start_noise
+from safelight.core.path import Level
+from safelight.core.run import Noise
+from safelight.core.sample import sample
+from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.errors import ConfigError, RequestError, SafelightError, WeightsError
+from safelight.families.cascade import ratio, wiring
+from safelight.families.cascade.ratio import Ratio
+from safelight.families.cascade.wiring import Features
+from safelight.generate import image as task
+from safelight.generate.passes import carried
+from safelight.generate.pipe import Pipe, load
+from safelight.generate.request import Request
+from tests.cascade import EDGE, combine, tiny_cascade
+from tests.parity.networks import difference
+from tests.parity.pipelines import encoder
+
+PROMPT, NEGATIVE, STEPS, LATER, SEED = "a person with green hair", "a red hat", 4, 10, 7
+EXACT = 1e-9
+PAELLA = "diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model"
+Patch = pytest.MonkeyPatch
+
+
+@cache
+def ours() -> Pipe:
+    pipe = load(str(tiny_cascade()), device="cpu", threads=1)
+    for module in pipe.model.modules:
+        module.double()
+    return pipe
+
+
+def asked(guidance: float, negative: str = "") -> Request:
+    return Request(PROMPT, negative=negative, steps=STEPS, guidance=guidance, seed=SEED, size=(EDGE, EDGE))
+
+
+class Listened:
+    """Noise in float64, and all that was drawn of it."""
+
+    def __init__(self, noise: Noise) -> None:
+        self.noise = noise
+        self.made: list[Tensor] = []
+
+    def __call__(self, s: Level, t: Level) -> Tensor:
+        self.made.append(self.noise(s, t).double())
+        return self.made[-1]
+
+
+def drawn(request: Request) -> list[tuple[Tensor, list[Tensor]]]:
+    """What each of our two passes leaves, and the noise of its steps, but for the last, which has none."""
+    pipe, left, made = ours(), None, []
+    for model, settled in zip((pipe.model, pipe.model.after), pipe.settle(request).passes, strict=True):
+        assert model is not None
+        scene = task.read(model, settled)
+        job = task.job(model, settled, scene if left is None else carried(model, settled, scene, left))
+        noise = Listened(job.noise)
+        *_, last = sample(task.evaluator(model), replace(job, x=job.x.double(), noise=noise))
+        left = last.x
+        made.append((left, noise.made))
+    return made
+
+
+class InDouble(diffusers.DDPMWuerstchenScheduler):
+    """The reference's scheduler, its numbers in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.s = torch.tensor([0.008], dtype=torch.float64)
+        self._init_alpha_cumprod = torch.cos(self.s / (1 + self.s) * math.pi / 2) ** 2
+
+    def set_timesteps(self, count: int, device: Any = None) -> None:
+        self.timesteps = torch.linspace(1.0, 0.0, count + 1, dtype=torch.float64)
+
+
+def _label(network: Any, args: Any, told: dict[str, Any]) -> Any:
+    """What a network calls a level is float32 here."""
+    return args, {**told, "timestep_ratio": told["timestep_ratio"].float().double()}
+
+
+@cache
+def references() -> tuple[Any, Any]:
+    decoder = tiny_cascade()
+    prior = decoder.with_name("cascade-prior")
+    parts = {
+        "text_encoder": encoder(decoder / "text_encoder").double(),
+        "tokenizer": transformers.CLIPTokenizer.from_pretrained(decoder / "tokenizer"),
+        "scheduler": InDouble(),
+    }
+    unet = diffusers.models.StableCascadeUNet
+    first = diffusers.StableCascadePriorPipeline(
+        prior=unet.from_pretrained(prior / "prior", torch_dtype=torch.float64), **parts
+    )
+    vqgan = importlib.import_module(PAELLA).PaellaVQModel.from_pretrained(decoder / "vqgan", torch_dtype=torch.float64)
+    second = diffusers.StableCascadeDecoderPipeline(
+        decoder=unet.from_pretrained(decoder / "decoder", torch_dtype=torch.float64), vqgan=vqgan, **parts
+    )
+    for pipe, network in ((first, first.prior), (second, second.decoder)):
+        pipe.set_progress_bar_config(disable=True)
+        network.register_forward_pre_hook(_label, with_kwargs=True)
+    return first, second
+
+
+def error(guidance: float = 1.0, negative: str = "") -> tuple[float, float, float]:
+    """Differences of what the prior drew, of the latents, and of the picture."""
+    (features, early), (latents, late) = drawn(asked(guidance, negative))
+    first, second = references()
+    with pytest.MonkeyPatch.context() as patch:
+        draws = _draws(early)
+        patch.setattr(wuerstchen, "randn_tensor", lambda *_, **__: next(draws))
+        wanted = first(
+            PROMPT,
+            height=EDGE,
+            width=EDGE,
+            num_inference_steps=STEPS,
+            guidance_scale=guidance,
+            negative_prompt=negative or None,
+            latents=start_noise(SEED, (16, 3, 3)).double(),
+        ).image_embeddings
+        again = _draws(late)
+        patch.setattr(wuerstchen, "randn_tensor", lambda *_, **__: next(again))
+        told = {"prompt": PROMPT, "num_inference_steps": LATER, "latents": start_noise(SEED, (4, 32, 32)).double()}
+        painted = second(wanted, **told, output_type="latent").images
+    with torch.no_grad():
+        mine = (task.decode(ours().model.after, latents.double()) + 1) / 2  # type: ignore[arg-type]
+        picture = second.vqgan.decode(second.vqgan.config.scale_factor * painted).sample
+    return difference(features, wanted), difference(latents, painted), difference(mine.double(), picture)
+
+
+def _draws(noise: list[Tensor]) -> Iterator[Tensor]:
+    """Ours; what the reference draws for the last step, it multiplies by zero."""
+    yield from noise[:-1]
+    yield torch.ones_like(noise[-1])
+
+
+@pytest.mark.parametrize(("guidance", "negative"), [(1.0, ""), (4.0, ""), (4.0, NEGATIVE)])
+def test_prior_and_decoder_equal_the_reference(guidance: float, negative: str) -> None:
+    features, latents, picture = error(guidance, negative)
+    assert max(features, latents) < EXACT
+    assert picture < 1e-6, "colours are float32 here"
+
+
+def test_a_mistake_turns_it_red(monkeypatch: Patch) -> None:
+    def normed(right: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(stage: Any, prompt: Any) -> Any:
+            words = right(stage, prompt)
+            return replace(words, cond=replace(words.cond, text=stage.encoder.normed(words.cond.text)))
+
+        return wrong
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wiring, "encode", normed(wiring.encode))
+        assert error()[0] > 1e3 * EXACT, "the text normalised"
+    with monkeypatch.context() as patch:
+        right = ClipTokenizer.encode
+        patch.setattr(ClipTokenizer, "encode", lambda self, text: right(self, text)._replace(used=77))
+        assert error()[0] > 1e3 * EXACT, "what fills the text up is looked at"
+    with monkeypatch.context() as patch:
+        patch.setattr(task, "until", lambda noise, end: noise)
+        assert error()[0] > 1e3 * EXACT, "noise in the last step"
+    with monkeypatch.context() as patch:
+        patch.setattr(ratio, "CUT", (1e-5, 0.99999))
+        assert error()[0] > 1e3 * EXACT, "the cosine cut elsewhere"
+
+
+def test_labels_and_levels_are_one_to_one() -> None:
+    for path in (Ratio(), Ratio(scaler=2.0), Ratio(scaler=0.5)):
+        for t in (0.05, 0.3, 0.62, 0.9):
+            assert tuple(path.at(path.level(t).lam)) == pytest.approx(tuple(path.level(t)), abs=1e-9)
+            assert tuple(path.at_clock(path.clock(path.level(t)))) == pytest.approx(tuple(path.level(t)), abs=1e-9)
+        noisy, clean = path.ends
+        assert (noisy.alpha**2, clean.alpha**2) == pytest.approx((1e-4, 0.9999))
+        levels = path.even(7)
+        assert len(levels) == 8
+        assert [level.t for level in levels] == sorted((level.t for level in levels), reverse=True)
+
+
+@pytest.mark.parametrize("scaler", [1.0, 2.0, 0.5])
+def test_the_path_is_the_reference_scheduler_s(scaler: float) -> None:
+    theirs = diffusers.DDPMWuerstchenScheduler(scaler=scaler)
+    for t in (0.0, 0.01, 0.4, 0.95, 1.0):
+        wanted = theirs._alpha_cumprod(torch.tensor([t]), torch.device("cpu")).item()
+        assert Ratio(scaler=scaler).level(t).alpha ** 2 == pytest.approx(wanted, abs=2e-6)
+
+
+def test_one_folder_with_both_stages_draws_the_same(tmp_path: Path) -> None:
+    request = Request(PROMPT, steps=2, seed=SEED, size=(EDGE, EDGE))
+    apart, together = (
+        load(str(folder), device="cpu", threads=1) for folder in (tiny_cascade(), combine(tmp_path / "both"))
+    )
+    drawn = apart.draw(request)[0]
+    assert drawn.image.size == (EDGE, EDGE)
+    assert drawn.image.tobytes() == together.draw(request)[0].image.tobytes()
+    assert len(drawn.recipe.model["files"]) == len(apart.model.files)
+
+
+def test_every_evaluation_of_both_is_seen_and_a_prior_draws_no_picture() -> None:
+    pipe = load(str(tiny_cascade()), device="cpu", threads=1)
+    seen = list(pipe(Request(PROMPT, steps=2, seed=SEED, size=(EDGE, EDGE))))
+    assert [step.index for step in seen] == list(range(1, 2 + LATER + 1))
+    assert {step.total for step in seen} == {2 + LATER}
+    assert seen[0].preview() is None
+    with pytest.raises(RequestError, match="no picture yet"):
+        seen[0].decode()
+    assert seen[-1].decode().size == (EDGE, EDGE)
+
+
+def test_a_seed_gives_the_same_picture_among_strangers() -> None:
+    pipe = load(str(tiny_cascade()), device="cpu", threads=1)
+    requests = [Request(prompt, steps=2, seed=SEED, size=(EDGE, EDGE)) for prompt in (PROMPT, "a crown")]
+    alone = [pipe.draw(request)[0].image.tobytes() for request in requests]
+    assert [drawn.image.tobytes() for drawn in pipe.draw_many(requests)] == alone
+    assert alone[0] != alone[1]
+
+
+def test_sizes_are_those_that_come_out() -> None:
+    released = Features(16, 1, 1.0)
+    assert released.shape(1024, 1024) == (16, 24, 24)
+    assert released.shape(1152, 896) == (16, 21, 27)
+    with pytest.raises(RequestError, match="width 1000 is none"):
+        released.shape(1000, 1024)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"}}, "DDPMWuerstchenScheduler"),
+        ({"scheduler/scheduler_config.json": {"beta": 1}}, "unknown key 'beta'"),
+        ({"scheduler/scheduler_config.json": {"s": "x"}}, "not a number"),
+        ({"scheduler/scheduler_config.json": {"s": 7}}, "no path of noise"),
+        ({"decoder/config.json": {"effnet_in_channels": 8}}, "effnet_mapper"),
+        ({"model_index.json": {"vqgan": [None, None]}}, "no vqgan"),
+        ({"model_index.json": {"latent_dim_scale": "wide"}}, "latent_dim_scale"),
+        ({"../cascade-prior/model_index.json": {"_class_name": "FluxPipeline"}}, "FluxPipeline"),
+        ({"../cascade-prior/model_index.json": {"prior": [None, None]}}, "names no prior"),
+        ({"text_encoder/config.json": {"architectures": ["CLIPTextModel"]}}, "text_projection"),
+    ],
+)
+def test_a_folder_whose_parts_do_not_fit_is_refused(
+    change: dict[str, dict[str, Any]], message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cascade"
+    shutil.copytree(tiny_cascade(), folder)
+    shutil.copytree(tiny_cascade().with_name("cascade-prior"), folder.with_name("cascade-prior"))
+    for part, values in change.items():
+        said = json.loads((folder / part).read_text("utf-8"))
+        (folder / part).write_text(json.dumps({**said, **values}))
+    with pytest.raises((ConfigError, WeightsError), match=message):
+        load(str(folder), device="cpu", threads=1)
+
+
+def test_a_decoder_without_its_prior_says_where_it_belongs(tmp_path: Path) -> None:
+    shutil.copytree(tiny_cascade(), tmp_path / "alone")
+    with pytest.raises(SafelightError, match="alone-prior"):
+        load(str(tmp_path / "alone"), device="cpu", threads=1)
