@@ -177,11 +177,12 @@ class Pipe:
     def _group(self, settled: Sequence[Settled], scenes: Scenes) -> Iterator[Shown]:
         """Draw these at the same time, pass after pass."""
         turns = [Turn(place, each, each.passes) for place, each in enumerate(settled)]
-        of = {id(model): Scenes(model, None) for model in self._others}
+        # A model may take over from itself: it is asked once, and for all.
+        of = {**{id(model): Scenes(model, None) for model in self._others}, id(self.model): scenes}
         while turns:
-            for model in (self.model, *self._others):
-                if mine := [turn for turn in turns if self._draws(turn.now) is model]:
-                    yield from self._pass(mine, of.get(id(model), scenes))
+            for each in of.values():
+                if mine := [turn for turn in turns if self._draws(turn.now) is each.model]:
+                    yield from self._pass(mine, each)
             turns = [turn for turn in turns if turn.go_on()]
 
     @property

@@ -201,7 +201,8 @@ def _rule(value: Any) -> bool:
 
 def _refiner(value: Any) -> bool:
     table = isinstance(value, Mapping) and _table(_text)(value.get("files", {}))
-    return table and _number(value.get("handover")) and _whole(value.get("run")) and _text(value.get("name"))
+    there = table and _number(value.get("handover")) and 0.0 < value["handover"] < 1.0
+    return there and _whole(value.get("run")) and _text(value.get("name"))
 
 
 def _hires(value: Any) -> bool:
