@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from safelight.cli.info import harmless
+
 if TYPE_CHECKING:
     from safelight.generate.pipe import Pipe
     from safelight.generate.repeat import Repeat
     from safelight.generate.request import Request
+
+LONGEST = 300
+"""Letters of a line; names in a file may be of any length."""
 
 
 @dataclass
@@ -53,7 +58,8 @@ class Earlier:
 
     def say(self, line: str) -> None:
         """One thing that is not as it was."""
-        print(f"safelight: {self.file}: not repeated: {line}", file=sys.stderr)
+        told = harmless(line).replace("\n", " ")
+        print(f"safelight: {self.file}: not repeated: {told[:LONGEST]}", file=sys.stderr)
 
 
 def read(args: argparse.Namespace) -> Earlier | None:
@@ -68,6 +74,6 @@ def read(args: argparse.Namespace) -> Earlier | None:
     from safelight.generate.repeat import repeat
 
     brought = {"image": args.image, "mask": args.mask, "depth": args.depth}
-    brought |= {"weak": args.weak_model, "refiner": args.refiner}
+    brought |= {"weak": args.weak_model, "refiner": args.refiner, "upscaler": args.upscale_with}
     given = {name for name, value in brought.items() if value is not None}
     return Earlier(args.origin, repeat(open_picture(args.origin, RECIPES), given))

@@ -52,7 +52,7 @@ def rows_of(settings: Settings) -> list[str]:
     rows |= {f"lora {name}": f"{weight:g}" for name, weight in loras} | {name: other[name] for name in other}
     width = max(map(len, rows))
     told = [f"{name:<{width}}  {value}" for name, value in rows.items()]
-    return told + [f"not followed: {each}" for each in unread]
+    return [harmless(line) for line in told + [f"not followed: {each}" for each in unread]]
 
 
 def lines(recipe: Recipe) -> list[str]:
@@ -72,4 +72,9 @@ def lines(recipe: Recipe) -> list[str]:
     rows["levels"] = f"alpha {levels[0][0]:.6g} to {levels[-1][0]:.6g}, t {levels[0][2]:g} to {levels[-1][2]:g}"
     rows |= {f"file {name}": digest for name, digest in model.get("files", {}).items()}
     width = max(map(len, rows))
-    return [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    return [harmless(f"{name:<{width}}  {value}") for name, value in rows.items()]
+
+
+def harmless(text: str) -> str:
+    """A text of a stranger's file without what would move a terminal's cursor or change its colours."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)

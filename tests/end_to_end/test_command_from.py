@@ -142,3 +142,40 @@ def test_a_recipe_too_long_for_a_jpeg_is_said_before_anything_is_drawn(shell: Sh
     said = shell.generate("-o", "x.jpg", "--json", prompt="red hat " * 4000)
     assert said.code == 1 and said.out == "" and "does not fit in a JPEG; write PNG or WebP" in said.err
     assert shell.names() == []
+
+
+def test_what_a_strangers_file_says_moves_no_cursor(shell: Shell) -> None:
+    info = PngInfo()
+    info.add_text(
+        "parameters", f"a hat\nby the sea\nSteps: 3, Sampler: Euler, Seed: 1, Model: \x1b[2J{'x' * 500}, Size: 32x32"
+    )
+    picture().save("x.png", pnginfo=info)
+    assert "\x1b" not in (told := shell.run("info", "x.png").out) and "a hat\nby the sea" in told
+    (line,) = left(again(shell, "x.png", "-o", "y.png"))
+    assert line.startswith("the model \\x1b[2Jxxx") and len(line) <= 300
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": [10**6, 10**6]},
+        {"steps": -1},
+        {"sampler": "x"},
+        {"guidance": []},
+        {"rules": [{"name": "x", "options": {}}]},
+        {"interval": [5, 1]},
+        {"noise": "x"},
+        {"model": {"name": 3}},
+        {"seed": 2**70},
+    ],
+)
+def test_a_hostile_recipe_is_drawn_in_part_or_refused_in_one_line(change: dict[str, object], shell: Shell) -> None:
+    told = shell.drawn("-o", "x.png")
+    info = PngInfo()
+    info.add_text("safelight", json.dumps({**json.loads(told.json()), **change}))
+    picture().save("y.png", pnginfo=info)
+    said = again(shell, "y.png", "-o", "z.png")
+    if said.code:
+        wrong(said, said.code)
+    else:
+        assert all("not repeated" in line for line in said.err.splitlines())

@@ -47,7 +47,7 @@ def pairs(line: str) -> dict[str, str]:
 
 def settled(prompt: str, negative: str, found: Mapping[str, str]) -> Settings:
     """The settings of texts and pairs; a value that is not of its kind stays among the others."""
-    rest, taken = dict(found), {"prompt": prompt, "negative": negative}
+    rest = dict(found)
 
     def take(name: str, kind: Any) -> Any:
         value = kind(rest[name]) if name in rest else None
@@ -68,7 +68,8 @@ def settled(prompt: str, negative: str, found: Mapping[str, str]) -> Settings:
         version=version.removeprefix(program).strip() if program != A1111 else version,
         hires={name: value for name, value in hires.items() if value is not None},
         other=rest,
-        **taken,
+        prompt=prompt,
+        negative=negative,
         **numbers,
     )
 
