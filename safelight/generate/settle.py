@@ -216,7 +216,8 @@ def _handed(model: Model, first: Settled, handover: float, refiner: Model | None
         raise RequestError(f"handed over at {handover:g}, {who} has no step to do; move it, or take more steps")
     levels, asked = first.levels[place:], replace(request, rows=first.rows)
     bound = first.sampler.sampler.bind(refiner.path, first.sampler.options)
-    rule = compose(refiner, asked, levels, both=bound.sampler.uncond, weak=None)
+    # Over the whole schedule, as the first's: an interval, or a scale for each step, may lie in either part.
+    rule = compose(refiner, asked, first.levels, both=bound.sampler.uncond, weak=None)
     then = replace(first, request=asked, sampler=bound, levels=levels, rule=rule, begin=HANDED)
     return replace(first, levels=first.levels[: place + 1], then=then)
 
