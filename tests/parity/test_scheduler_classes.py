@@ -77,7 +77,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "kdpm 2 a karras": (KDPM2A, KARRAS),
     "kdpm 2 a leading": (KDPM2A, LEADING),
     "lcm": ("LCMScheduler", {}),
-    "lcm of 40, other scaling": ("LCMScheduler", {"original_inference_steps": 40, "timestep_scaling": 0.02}),
+    "lcm of 30, other scaling": ("LCMScheduler", {"original_inference_steps": 30, "timestep_scaling": 0.02}),
     "lms": ("LMSDiscreteScheduler", {}),
     "lms beta": ("LMSDiscreteScheduler", BETA),
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True, "steps_offset": 1}),
@@ -91,7 +91,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "singlestep 3 heun, karras": (SINGLE, {"solver_order": 3, "solver_type": "heun", **KARRAS}),
     "singlestep to sigma min": (SINGLE, MIN),
     "tcd": ("TCDScheduler", {}),
-    "tcd of 40": ("TCDScheduler", {"original_inference_steps": 40}),
+    "tcd of 30": ("TCDScheduler", {"original_inference_steps": 30}),
     "unipc": (UNIPC, {}),
     "unipc 3 karras": (UNIPC, {"solver_order": 3, **KARRAS}),
     "unipc beta": (UNIPC, BETA),
@@ -165,13 +165,20 @@ def their_latents(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, steps
     return wanted
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_text_to_image_is_equal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+# Whole groups of steps, a single one, and so many that nothing is lowered.
+OTHER_COUNTS = [
+    *[("singlestep to sigma min", 6), ("singlestep 3", 6), ("singlestep 3", 1), ("deis 3", 16), ("deis 3", 1)],
+    *[("lcm", 1), ("tcd", 2), ("kdpm 2 a", 2), ("sa", 2), ("sa", 16), ("unipc 3 karras", 2), ("dpm sde solver", 2)],
+]
+
+
+@pytest.mark.parametrize(("name", "steps"), [*((name, STEPS) for name in CONFIGS), *OTHER_COUNTS])
+def test_text_to_image_is_equal(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, change = CONFIGS[name]
     config = {"_class_name": kind, **SD, **change}
-    request = Request(PROMPT, negative=NEGATIVE, steps=STEPS, guidance=4.0, seed=SEED)
+    request = Request(PROMPT, negative=NEGATIVE, steps=steps, guidance=4.0, seed=SEED)
     drawn = our_latents(ours("sd1", config), request)
-    assert difference(drawn, their_latents(config, monkeypatch)) < 1e-4
+    assert difference(drawn, their_latents(config, monkeypatch, steps)) < 2e-5
 
 
 def test_every_class_that_is_known_is_compared() -> None:
@@ -196,12 +203,14 @@ def test_a_class_that_cannot_be_meant_is_refused_with_the_reason(name: str) -> N
     assert hasattr(diffusers, name)
     with pytest.raises(ConfigError, match=rf"scheduler_config\.json names '{name}', which cannot be meant here: it"):
         read({"_class_name": name})
+    if name.startswith("FlowMatch"):  # without these no pipeline of Stable Diffusion can run it
+        assert not {"init_noise_sigma", "scale_model_input"} <= set(dir(getattr(diffusers, name)()))
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "words"),
     [
-        ("DDPMScheduler", {**PLAIN, "variance_type": "learned_range"}, "'learned_range' needs a network"),
+        ("DDPMScheduler", {**PLAIN, "variance_type": "learned"}, "'learned' has two meanings"),
         # exp and log of it are mixed up there, so that every step draws a square root of a negative number.
         ("DDPMScheduler", {**PLAIN, "variance_type": "fixed_large_log"}, "'fixed_large_log' is not supported"),
         ("LCMScheduler", {"clip_sample": True}, "clip_sample must be there and false"),
@@ -231,6 +240,16 @@ def test_more_steps_than_a_teacher_took_are_refused() -> None:
         plan.levels(9)
 
 
+def test_labels_of_a_karras_spread_are_cut_on_the_cosine_path() -> None:
+    # Some are equal, and there diffusers' DPM-Solver fails: it takes the first step for the second.
+    config = {"beta_schedule": "squaredcos_cap_v2", **KARRAS}
+    their = diffusers.DPMSolverMultistepScheduler(**config)
+    for steps in (10, 20):
+        their.set_timesteps(steps)
+        levels = read({"_class_name": DPM, **config}).levels(steps)
+        assert [level.t for level in levels[:-1]] == their.timesteps.tolist()
+
+
 def test_a_last_step_of_lower_order_is_refused_where_it_would_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"_class_name": DPM, **SD, **MIN}
     pipe = ours("sd1", config)
@@ -239,7 +258,7 @@ def test_a_last_step_of_lower_order_is_refused_where_it_would_be_taken(monkeypat
             pipe.settle(Request(PROMPT, steps=steps))
     assert pipe.settle(Request(PROMPT, steps=5, schedule="karras"))
     drawn = our_latents(pipe, Request(PROMPT, negative=NEGATIVE, steps=15, guidance=4.0, seed=SEED))
-    assert difference(drawn, their_latents(config, monkeypatch, steps=15)) < 1e-4
+    assert difference(drawn, their_latents(config, monkeypatch, steps=15)) < 2e-5
 
 
 @pytest.mark.parametrize(("kind", "row"), [("dpmsolver++", "adams3"), ("sde-dpmsolver++", "adams3_sde")])
