@@ -22,10 +22,13 @@ class Denoised(NamedTuple):
     Attributes:
         x0: the predicted clean data, guidance included, shaped as x.
         uncond: the prediction of the unguided branch, for the samplers that declare they need it (CFG++).
+        spread: what the network says on "cond" of the variance of a step, shaped as x, where it was trained to: -1 for
+            the smallest that is right for some data, 1 for the largest (2102.09672 eq. 15).
     """
 
     x0: Tensor
     uncond: Tensor | None = None
+    spread: Tensor | None = None
 
 
 Noise = Callable[["Level", "Level"], "Tensor"]

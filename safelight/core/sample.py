@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from safelight.core.run import Noise, Run, Solver
 
 Evaluate = Callable[["Tensor", Sequence["Level"], Sequence[Any]], "Tensor"]
-"""x [W, ...] with one level and one condition per row -> x0 [W, ...]; row i must not depend on row j."""
+"""x [W, C, ...] with one level and one condition per row -> x0 [W, C, ...]; row i must not depend on row j.
+
+Where the network says its own variance, x0 and behind it ``Denoised.spread``: [W, 2C, ...].
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,17 +171,20 @@ class _Picture:
             self.shown = self.x
         self.branches = self.guidance.branches(self.level)
         self.answers: dict[str, Tensor] = {}
+        self.spread: Tensor | None = None
 
-    def hear(self, branch: str, x0: Tensor) -> Step | None:
+    def hear(self, branch: str, x0: Tensor, spread: Tensor | None = None) -> Step | None:
         """Take the answer of one branch; after the last one, step and tell."""
         self.answers[branch] = x0
+        if branch == "cond":
+            self.spread = spread
         if len(self.answers) < len(self.branches):
             return None
         answer = self.guidance.combine(self.shown, self.level, self.answers)
         if (constraint := self.job.constraint) is not None:
             uncond = None if answer.uncond is None else constraint.answer(answer.uncond, self.level)
             answer = Denoised(constraint.answer(answer.x0, self.level), uncond)
-        self._advance(answer)
+        self._advance(answer._replace(spread=self.spread))
         self.index += 1
         return Step(self.index, self.total, self.finished is not None, self.level, self.x, answer.x0)
 
@@ -195,8 +201,8 @@ def sample(evaluate: Evaluate, job: Job) -> Iterator[Step]:
 def sample_many(evaluate: Evaluate, jobs: Iterable[Job]) -> Iterator[tuple[int, Step]]:
     """Draw strangers together; yields (place of the job, Step) after every evaluation of each.
 
-    Jobs of equal width, kind, shape, dtype and device share calls. Every picture has the bits it would have alone, given that
-    ``evaluate`` treats rows independently at a fixed width. Closing the iterator ends all runs.
+    Jobs of equal width, kind, shape, dtype and device share calls. Every picture has the bits it would have alone, given
+    that ``evaluate`` treats rows independently at a fixed width. Closing the iterator ends all runs.
     """
     pictures = [_Picture(place, job) for place, job in enumerate(jobs)]
     try:
@@ -206,8 +212,8 @@ def sample_many(evaluate: Evaluate, jobs: Iterable[Job]) -> Iterator[tuple[int, 
         while live := [picture for picture in pictures if picture.finished is None]:
             for call, width in _calls(live):
                 answers = _ask(evaluate, call, width)
-                for row, x0 in zip(call, answers):
-                    if (step := row.owner.hear(row.branch, x0)) is not None:
+                for row, (x0, spread) in zip(call, answers):
+                    if (step := row.owner.hear(row.branch, x0, spread)) is not None:
                         yield row.owner.place, step
     finally:
         for picture in pictures:
@@ -227,11 +233,14 @@ def _calls(live: list[_Picture]) -> list[tuple[list[_Row], int]]:
     return calls
 
 
-def _ask(evaluate: Evaluate, call: list[_Row], width: int) -> list[Tensor]:
+def _ask(evaluate: Evaluate, call: list[_Row], width: int) -> list[tuple[Tensor, Tensor | None]]:
     """One network call of exactly ``width`` rows; a short call repeats its last row, and those answers are dropped."""
     rows = call + [call[-1]] * (width - len(call))
     x = torch.cat([row.owner.shown for row in rows])
-    x0 = evaluate(x, [row.owner.level for row in rows], [row.cond for row in rows])
-    if x0.shape != x.shape:
-        raise RequestError(f"the network was shown {tuple(x.shape)} and answered {tuple(x0.shape)}")
-    return [x0[i : i + 1] for i in range(len(call))]
+    said = evaluate(x, [row.owner.level for row in rows], [row.cond for row in rows])
+    if said.shape == x.shape:
+        return [(said[i : i + 1], None) for i in range(len(call))]
+    if x.ndim < 2 or said.shape != (width, 2 * x.shape[1], *x.shape[2:]):
+        raise RequestError(f"the network was shown {tuple(x.shape)} and answered {tuple(said.shape)}")
+    x0, spread = said.chunk(2, dim=1)
+    return [(x0[i : i + 1], spread[i : i + 1]) for i in range(len(call))]

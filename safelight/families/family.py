@@ -28,7 +28,8 @@ Self = TypeVar("Self", bound="Cond")
 class Cond(Protocol):
     """What a network is told beside noisy latents and their level: one frozen record of tensors per family.
 
-    Every tensor has one row per picture. Its length is fixed, or a multiple of one: strangers of equal length share calls.
+    Every tensor has one row per picture. Its length is fixed, or a multiple of one: strangers of equal length share
+    calls.
     """
 
     def cat(self: Self, others: Sequence[Self]) -> Self:
@@ -176,6 +177,8 @@ class Model:
             told; None for the others, which are guided by asking twice.
         facts: numbers that the network is told beside the text, by name; ``negative-`` before those of the negative
             prompt.
+        ranged: whether the network's output is followed by as many channels in which it says the variance of a step
+            (2102.09672 eq. 15).
         skips: most layers that can be left out at the end of the text encoders.
         emphases: what ``Prompt.emphasis`` may be.
         files: every file that was read, below ``folder``.
@@ -200,6 +203,7 @@ class Model:
     ported: Ported | None = None
     tell: Callable[[Any, float], Any] | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    ranged: bool = False
     skips: int = 0
     emphases: tuple[str, ...] = ("none",)
     files: tuple[Path, ...] = ()

@@ -41,7 +41,7 @@ class Asked:
 
 
 def evaluator(model: Model, weak: Model | None = None) -> Evaluate:
-    """What answers the driver: rows of x, one level and one condition each -> x0.
+    """What answers the driver: rows of x, one level and one condition each -> x0, and the spread where it is said.
 
     Args:
         weak: answers the rows of autoguidance.
@@ -59,14 +59,16 @@ def evaluator(model: Model, weak: Model | None = None) -> Evaluate:
                 continue
             rows = places + [places[-1]] * (len(asked) - len(places))
             found = _ask(network, x[rows], [levels[row] for row in rows], [asked[row] for row in rows])
-            answers |= {place: found[row : row + 1] for row, place in enumerate(places)}
+            if model.ranged and not network.ranged:  # only "cond" is heard on that, which this network does not answer
+                found = torch.cat([found, torch.zeros_like(found)], dim=1)
+            answers |= {place: found[row : row + 1, : x.shape[1] * (1 + model.ranged)] for row, place in enumerate(places)}
         return torch.cat([answers[place] for place in range(len(asked))])
 
     return evaluate
 
 
 def _ask(model: Model, x: Tensor, levels: Sequence[Level], asked: Sequence[Asked]) -> Tensor:
-    """One network's answers: x0 of each row."""
+    """One network's answers: x0 of each row, and behind it the spread where the network says it."""
     weight = next(model.network.parameters())
     told = asked[0].cond.cat([each.cond for each in asked[1:]]).to(x.to(weight.dtype))
     t = torch.tensor([level.t for level in levels], dtype=torch.float32, device=x.device)
@@ -80,9 +82,12 @@ def _ask(model: Model, x: Tensor, levels: Sequence[Level], asked: Sequence[Asked
 
     watched = [each.watch for each in asked if each.watch]
     if not watched:
-        return denoised_rows(model.prediction, x, said(x, ports), levels)
+        out = said(x, ports)
+        x0 = denoised_rows(model.prediction, x, out[:, : x.shape[1]], levels)
+        return torch.cat([x0, out[:, x.shape[1] :]], dim=1) if model.ranged else x0
     watch = Watch(watched[0], (x.shape[-2], x.shape[-1]))
-    first = said(x, watch.over(ports))
+    out = said(x, watch.over(ports))
+    first, spread = out[:, : x.shape[1]], out[:, x.shape[1] :]
     assert watch.seen is not None, "the watched layer is one of the network's own"
     x0 = denoised_rows(model.prediction, x, first, levels)
     column = (-1, *(1,) * (x.ndim - 1))
@@ -91,4 +96,5 @@ def _ask(model: Model, x: Tensor, levels: Sequence[Level], asked: Sequence[Asked
     worse = torch.where(mine, perturb.degraded(x, x0, alpha, watch.seen), x)
     # What is said of the worse x is compared with what was said of x, so it is read as if it had been said of x. Rows
     # that are not watched are asked the same again, and answer the same.
-    return denoised_rows(model.prediction, x, said(worse, ports), levels)
+    x0 = denoised_rows(model.prediction, x, said(worse, ports)[:, : x.shape[1]], levels)
+    return torch.cat([x0, spread], dim=1) if model.ranged else x0

@@ -267,6 +267,8 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     bound = sampler.bind(model.path, options)
     if idle := sampler.idle(options):
         raise RequestError(idle)
+    if bound.options.get("variance") == "learned_range" and not model.ranged:
+        raise RequestError("this network says no variance of its own; take the variance fixed_small or fixed_large")
     # Begun on nothing and left: what a sampler does not take, it says before the model is asked.
     next(bound(torch.zeros(1), levels, lambda s, t: torch.zeros(1)))
     filled = replace(request, steps=visited.steps, guidance=guidance, strength=strength, size=size)
@@ -332,7 +334,7 @@ def draws(bound: Bound, levels: Sequence[Level]) -> Iterator[tuple[Level, Level]
             break
         yield from asked
         asked.clear()
-        answer = Denoised(nothing, nothing)
+        answer = Denoised(nothing, nothing, nothing)
     yield from asked
 
 

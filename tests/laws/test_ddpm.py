@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from safelight.core.path import Level, vp_scaled_linear
+from safelight.core.run import Denoised
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import trailing
-from safelight.errors import UnknownNameError
+from safelight.errors import RequestError, UnknownNameError
 from tests.laws.world import answer, silent
 
 PATH = vp_scaled_linear()
@@ -44,3 +45,30 @@ def test_an_unknown_variance_is_refused() -> None:
     run = SAMPLERS["ddpm"].bind(PATH, {"variance": "fixed_huge"})(torch.zeros(1), trailing(PATH, 2), silent)
     with pytest.raises(UnknownNameError, match="fixed_large"):
         next(run)
+
+
+def test_a_learned_variance_lies_between_the_fixed_ones_where_the_network_says() -> None:
+    s, t = PATH.level(600), PATH.level(300)
+    x, x0, z = (torch.full((3,), value, dtype=torch.float64) for value in (0.3, -0.7, 1.3))
+
+    def end(variance: str, spread: torch.Tensor | None = None) -> torch.Tensor:
+        run = SAMPLERS["ddpm"].bind(PATH, {"variance": variance})(x, [s, t], lambda s, t: z)
+        next(run)
+        with pytest.raises(StopIteration) as stop:
+            run.send(Denoised(x0, None, spread))
+        return stop.value.value
+
+    ends = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    small, large, learned = end("fixed_small"), end("fixed_large"), end("learned_range", ends)
+    ratio = s.sigma / t.sigma  # of the two deviations, which say what the mean is
+    mean = (large - ratio * small) / (1.0 - ratio)
+    torch.testing.assert_close(learned[[0, 2]], torch.stack([small[0], large[0]]), rtol=1e-12, atol=1e-12)
+    between = ((small - mean) * (large - mean)).sqrt()  # halfway between logarithms is the geometric mean
+    torch.testing.assert_close(learned[1] - mean[1], between[1], rtol=1e-12, atol=1e-12)
+
+
+def test_a_learned_variance_of_a_network_that_says_none_is_refused() -> None:
+    run = SAMPLERS["ddpm"].bind(PATH, {"variance": "learned_range"})(torch.zeros(1), trailing(PATH, 2), silent)
+    next(run)
+    with pytest.raises(RequestError, match="says no variance of its own"):
+        run.send(Denoised(torch.zeros(1)))

@@ -138,3 +138,26 @@ def test_ddim_inversion_is_equal(kind: str, to_one: bool) -> None:
     begin = CLEAN if to_one and kind == "eps" else PATH.level(0)
     levels = [begin, *(PATH.level(int(t)) for t in scheduler.timesteps)]
     close(ours(INVERSION.bind(PATH)(START.double(), levels, draws()), kind), theirs(scheduler), 20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ddpm_with_the_variance_that_the_network_says_is_equal(kind: str) -> None:
+    config = {"variance_type": "learned_range", "clip_sample": False, "prediction_type": KINDS[kind]}
+    scheduler, path = diffusers.DDPMScheduler(**config), vp_linear()
+    scheduler.set_timesteps(20)
+    levels, x = levels_of(scheduler, path, CLEAN), START.clone()
+    generator = torch.Generator().manual_seed(7)
+
+    def spread(x: Tensor) -> Tensor:
+        return torch.sin(3.0 * x)
+
+    for t in scheduler.timesteps:
+        said = torch.cat([network(x.double(), float(t)), spread(x.double())], dim=1).float()
+        x = scheduler.step(said, t, x, generator=generator).prev_sample
+    run = SAMPLERS["ddpm"].bind(path, {"variance": "learned_range"})(START.double(), levels, draws())
+    y, level = next(run)
+    try:
+        while True:
+            y, level = run.send(Denoised(denoised(kind, y, network(y, level.t), level), None, spread(y)))
+    except StopIteration as end:
+        close(end.value, x.double(), 20)

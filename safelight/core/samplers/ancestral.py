@@ -16,6 +16,8 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import torch
+
 from safelight.core.path import Flow
 from safelight.core.samplers.row import Names, Sampler
 from safelight.core.samplers.stages import euler_step, midpoint_stages, midpoint_step, stages, two_stage
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from safelight.core.run import Noise, Run
 
 
-VARIANCES = ("fixed_large", "fixed_small")
+VARIANCES = ("fixed_large", "fixed_small", "learned_range")
 
 
 def below(s: Level, t: Level, eta: float) -> Level:
@@ -86,28 +88,33 @@ def ddpm(
     variance: str = "fixed_small",
     s_noise: float = 1.0,
 ) -> Run:
-    """``ancestral``, with both of DDPM's choices of how much noise is added (2006.11239, section 3.2).
+    """``ancestral``, with all choices of how much noise is added (2006.11239, section 3.2; 2102.09672, eq. 15).
 
     Args:
         x: state [1, ...] at levels[0].
         eta: as in ``ancestral``; multiplies the deviation of the added noise.
         variance: "fixed_small" is right where the data are one point, and makes this ``ancestral``; "fixed_large" is
             the variance of the forward step from t up to s, right where the data are noise. Short steps make them
-            equal, but for the last ones.
+            equal, but for the last ones. "learned_range" lets the network say where between the two, on a scale of
+            logarithms, each element lies.
         s_noise: factor of the added noise; 1 is the theory.
 
     Raises:
-        UnknownNameError: no such variance.
+        UnknownNameError: no such variance. RequestError: a learned one, of a network that says none.
     """
     if variance not in VARIANCES:
         raise UnknownNameError("variance", variance, VARIANCES)
     for s, t in pairwise(levels):
-        x0 = (yield x, s).x0
+        x0, _, spread = yield x, s
+        if variance == "learned_range" and spread is None:
+            raise RequestError("this network says no variance of its own; take fixed_small or fixed_large")
         if variance == "fixed_small" or not eta or t.sigma == 0.0:
             x = descend(x, x0, s, t, eta, noise, s_noise)
             continue
-        forward = s.sigma**2 - (s.alpha / t.alpha * t.sigma) ** 2
-        x = move(x, x0, s, below(s, t, eta)) + eta * math.sqrt(forward) * s_noise * noise(s, t)
+        drawn = eta * math.sqrt(s.sigma**2 - (s.alpha / t.alpha * t.sigma) ** 2) * s_noise * noise(s, t)
+        if spread is not None and variance == "learned_range":  # the small deviation is sigma_t / sigma_s of the large
+            drawn = drawn * torch.exp((spread - 1.0) * (0.5 * math.log(s.sigma / t.sigma)))
+        x = move(x, x0, s, below(s, t, eta)) + drawn
     return x
 
 

@@ -111,7 +111,8 @@ def check_parts(folder: Path, unet: UNet, vae: AutoencoderKL, readers: Sequence[
     if unet.config.cross_attention_dim != width:
         asked = unet.config.cross_attention_dim
         raise ConfigError(f"{folder}: the U-Net reads text of width {asked}, the text encoders write {width}")
-    if unet.config.out_channels != vae.config.latent_channels:
+    # As many again where it says the variance of a step, too.
+    if unet.config.out_channels not in (vae.config.latent_channels, 2 * vae.config.latent_channels):
         raise ConfigError(f"{folder}: the U-Net writes {unet.config.out_channels} channels, not the autoencoder's")
     if unet.config.addition_embed_type:
         _told(folder, unet.config, readers[-1].encoder.config)

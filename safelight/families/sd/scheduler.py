@@ -203,8 +203,10 @@ def _refuse(config: Mapping[str, Any], rule: Reading) -> None:
             "scheduler_config.json: clip_sample must be there and false; clipped latents are not supported"
         )
     variance = config.get("variance_type")
-    if variance is not None and variance not in ("fixed_small", "fixed_small_log", "fixed_large"):
-        reason = "needs a network that predicts it, too" if "learned" in str(variance) else "is not supported"
+    known = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
+    if variance is not None and variance not in known:
+        # To its paper's code what "learned" says is a logarithm, to diffusers the variance itself.
+        reason = "has two meanings; known is learned_range" if variance == "learned" else "is not supported"
         raise ConfigError(f"scheduler_config.json: variance_type = {variance!r} {reason}")
 
 
@@ -256,8 +258,8 @@ def _solver(name: str, config: Mapping[str, Any]) -> tuple[str, dict[str, float 
         if name == DPM and flags.get("solver_order") == 3 and kind in ("dpmsolver++", "sde-dpmsolver++"):
             return f"{name}(solver_order=3, algorithm_type={kind!r})", {}
         raise ConfigError(f"scheduler_config.json: {error}") from None
-    if name == "DDPMScheduler" and config.get("variance_type") == "fixed_large":
-        options["variance"] = "fixed_large"
+    if name == "DDPMScheduler" and config.get("variance_type") in ("fixed_large", "learned_range"):
+        options["variance"] = config["variance_type"]
     if name == "DEISMultistepScheduler" and config.get("lower_order_final", True):
         options["final"] = "lowered"
     if name == "LCMScheduler" and (scaling := _number(config, "timestep_scaling", 10.0)) != 10.0:

@@ -109,6 +109,7 @@ def load(index: Index) -> Model:
     if latent.preview and len(latent.preview) != channels + 1:
         raise ConfigError(f"{index.folder}: the preview has {len(latent.preview)} rows, not {channels + 1}")
     seen = shown.kind(index.folder, unet.config, channels)
+    ranged = says_variance(index.folder, unet.config.out_channels, channels, plan)
 
     def predict(x: Tensor, t: Tensor, told: Told, ports: Ports = NO_PORTS) -> Tensor:
         x = x if told.shown is None else torch.cat([x, told.shown], dim=1)
@@ -139,6 +140,7 @@ def load(index: Index) -> Model:
         predict=predict,
         ported=ported(unet, predict),
         tell=(lambda told, scale: tell(told, scale, wave)) if wave else None,
+        ranged=ranged,
         facts=facts.names(told_numbers(parts)),
         skips=min(reader.encoder.config.num_hidden_layers for reader in parts.readers) - (2 if is_xl(parts) else 1),
         emphases=tuple(EMPHASES),
@@ -183,6 +185,17 @@ def enlarging(model: Model, parts: Parts) -> Model:
         facts={**model.facts, "noise-level": Fact(1, blurring.noisiest, whole=True)},
         files=(*model.files, place),
     )
+
+
+def says_variance(folder: Path, written: int, channels: int, plan: scheduler.Plan) -> bool:
+    """Whether the U-Net says the variance of a step behind its prediction.
+
+    Raises:
+        ConfigError: the scheduler counts on a variance that it does not say.
+    """
+    if plan.options.get("variance") == "learned_range" and written == channels:
+        raise ConfigError(f"{folder / 'scheduler'}: variance_type = 'learned_range', but the U-Net says no variance")
+    return written != channels
 
 
 def tokenizers(index: Index) -> dict[str, ClipTokenizer]:
