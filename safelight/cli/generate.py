@@ -58,6 +58,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how("--fact", metavar="NAME=VALUE", action="append", default=[], help="XL is told: original=1024x768, crop=0,64")
     how("--refiner", metavar="MODEL", help="name or folder of a model that takes over near the end")
     how("--handover", type=float, metavar="X", help="where it does, 0 (pure noise) to 1 (never); 0.8 by default")
+    how("--upscale-with", metavar="MODEL", help="then draw it twice as large with the x2 latent upscaler")
+    how("--later-steps", type=int, metavar="N", help="of that model, or of Stable Cascade's decoder")
     how("--emphasis", metavar="NAME", help="what (a:1.2) means: a1111, comfyui, compel; none, the default: nothing")
     how("--clip-skip", type=int, metavar="N", help="text layer counted from the last, 1 is the last itself")
     over = parser.add_argument_group("over a picture").add_argument
@@ -97,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
 
     beside = (args.weak_model, source.source(args), args.refiner, args.preview_vae)
     pipe = load(args.model, args.device, args.dtype, args.threads, *beside)
+    if args.upscale_with:
+        pipe = pipe.followed(load(args.upscale_with, args.device, args.dtype, args.threads))
     if asked_before:
         requests = asked_before.fit(pipe, requests)
     settled = [pipe.settle(request) for request in requests]
@@ -188,7 +192,7 @@ def heading(pipe: Pipe, settled: Sequence[Settled]) -> str:
     begun = f"first {first.laid['first']:g}" if strength is None else f"strength {strength:g}"
     words = [
         pipe.name,
-        " to ".join(f"{each.size[0]}x{each.size[1]}" for each in first.passes if not each.inverts),
+        " to ".join(dict.fromkeys(f"{each.size[0]}x{each.size[1]}" for each in first.passes if not each.inverts)),
         f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}",
         (f"{run} steps" if run == steps else f"{run} of {steps} steps ({begun})")
         + (" after an inversion" if first.before else ""),
@@ -294,6 +298,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         "invert": args.invert,
         "mask": None if args.mask is None else open_picture(args.mask),
         "depth": None if args.depth is None else open_picture(args.depth, deep=True),
+        "later": args.later_steps,
         "hires": passes.hires(args),
         "facts": dict(passes.fact(text) for text in args.fact),
         "handover": args.handover,

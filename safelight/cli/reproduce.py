@@ -13,6 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", metavar="MODEL", help="name or folder; by default a model that came along")
     parser.add_argument("--weak-model", metavar="MODEL", help="the same of the weaker model, where there was one")
     parser.add_argument("--refiner", metavar="MODEL", help="the same of the refiner, where there was one")
+    parser.add_argument("--upscale-with", metavar="MODEL", help="the same of the upscaler, where there was one")
     parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, where there was one")
     parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
     parser.add_argument("--depth", metavar="FILE", help="the depth it was drawn with, where there was one")
@@ -35,8 +36,10 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("the picture was drawn without --weak-model; leave it out")
     if args.refiner and recipe.refiner is None:
         raise RequestError("the picture was drawn without --refiner; leave it out")
+    if args.upscale_with and recipe.upscaler is None:
+        raise RequestError("the picture was drawn without --upscale-with; leave it out")
     request = request_of(recipe, image, mask, depth)
-    pipe = load_for(recipe, args.model, args.weak_model, args.refiner)
+    pipe = load_for(recipe, args.model, args.weak_model, args.refiner, args.upscale_with)
     with Bar("drawing", pipe.settle(request).evaluations) as bar:
         for shown in pipe(request):
             bar.move(shown.index)

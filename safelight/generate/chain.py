@@ -27,9 +27,12 @@ def chained(
         upscaler: draws what was drawn once more, larger.
 
     Raises:
-        RequestError: also that the upscaler is for other latents. The others: see ``settle``.
+        RequestError: also that the upscaler is for other latents, or that later steps are asked of nobody.
+        The others: see ``settle``.
     """
     whole = settle(model, request, weak, refiner)
+    if request.later is not None and model.after is upscaler is None:
+        raise RequestError("no model draws on from what is drawn; leave out the later steps, or name an upscaler")
     for shown in (model.after, upscaler):
         if shown is not None:
             whole = _followed(whole, _shown(model, shown, whole.passes[-1]))
@@ -41,20 +44,23 @@ def _followed(first: Settled, last: Settled) -> Settled:
 
 
 def _shown(model: Model, shown: Model, last: Settled) -> Settled:
-    """The pass of a model that is shown what ``last`` will draw: same texts, same seed, and all else its own."""
+    """The pass of a model that is shown what ``last`` will draw: same texts, same seed, and all else its own.
+
+    So are the rows of its calls: it is rarely guided, and padding them to those of a guided pass would double its work.
+    """
     enlarge, request = shown.enlarge, last.request
     mine, other = ((each.channels, each.stride, each.scale, each.shift) for each in (model.latent, shown.latent))
     if enlarge is None or enlarge.show is None or (shown is not model.after and mine != other):
         raise RequestError("the upscaler must enlarge latents, and those of this model; this one does not")
     asked = Request(
         prompt=request.prompt,
+        steps=request.later,
         negative="" if shown.defaults.guidance == 1.0 else request.negative,  # where nothing leads away from it
         seed=request.seed,
         size=(last.size[0] * enlarge.factor, last.size[1] * enlarge.factor),
         image=STAND_IN,
         skip=min(request.skip, shown.skips),
         emphasis=request.emphasis,
-        rows=request.rows,
     )
     try:
         return replace(settle(shown, asked), begin=SHOWN)

@@ -144,6 +144,10 @@ class Pipe:
         drawn = {shown.picture: shown.drawn for shown in self.watch(requests, len(requests)) if shown.drawn}
         return [drawn[place] for place in range(len(requests))]
 
+    def followed(self, upscaler: Pipe) -> Pipe:
+        """The same, and every picture is then drawn larger by the upscaler, from its latents."""
+        return replace(self, upscaler=upscaler)
+
     def watch(self, requests: Sequence[Request | str], together: int = 0) -> Iterator[Shown]:
         """Draw requests in order; the last `Shown` of each brings its `Drawn`. Closing the iterator stops at once.
 
@@ -252,7 +256,7 @@ class Pipe:
         """All that a picture will be drawn from."""
         request = settled.request
         return Recipe(
-            model={"name": self.name, "family": self.model.family, "files": self.hashes},
+            model=named(self),
             task=settled.task,
             prompt=request.prompt,
             negative=request.negative,
@@ -286,24 +290,30 @@ class Pipe:
             hires=enlarged(settled),
             facts={name: [*numbers] for name, numbers in plain(request.facts).items()},
             refiner=self._refiner(settled),
+            upscaler=None if self.upscaler is None else named(self.upscaler),
+            later=next((each.request.steps for each in settled.passes if each.begin == SHOWN), None),
             camera=notes(self.folder).get("camera"),
         )
 
     def _weak(self, request: Request) -> dict[str, Any] | None:
         if self.weak is None or not any(rule.name == "autoguidance" for rule in request.rules):
             return None
-        return {"name": self.weak.name, "family": self.weak.model.family, "files": self.weak.hashes}
+        return named(self.weak)
 
     def _refiner(self, settled: Settled) -> dict[str, Any] | None:
         if self.refiner is None or settled.request.handover is None or settled.then is None:
             return None
-        model = {"name": self.refiner.name, "family": self.refiner.model.family, "files": self.refiner.hashes}
-        return {**model, "handover": settled.request.handover, "run": len(settled.then.levels) - 1}
+        return {**named(self.refiner), "handover": settled.request.handover, "run": len(settled.then.levels) - 1}
 
     @cached_property
     def hashes(self) -> dict[str, str]:
         """File below the model's folder -> SHA-256, of every file that was read; a vocabulary lying elsewhere too."""
         return {below(self.folder, file): sha256(file) for file in self.model.files}
+
+
+def named(pipe: Pipe) -> dict[str, Any]:
+    """What a recipe says of a model."""
+    return {"name": pipe.name, "family": pipe.model.family, "files": pipe.hashes}
 
 
 def _model(pipe: Pipe | None) -> Model | None:
@@ -333,7 +343,7 @@ def source(picture: Image | None) -> dict[str, str] | None:
 
 
 def below(model: Path, file: Path) -> str:
-    """What a recipe calls a file: its place in the model's folder or one beside it, or its own name and its folder's."""
+    """What a recipe calls a file: its place in the model's folder or one beside it, or its name and its folder's."""
     if model in file.parents:
         return str(file.relative_to(model))
     if model.parent in file.parent.parents:

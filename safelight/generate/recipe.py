@@ -56,6 +56,8 @@ class Recipe:
         hires: the second pass: scale, strength, upscaler, steps, how many of them ran, and size; None without.
         facts: numbers that the network was told beside the text.
         refiner: the model that took over, as ``model``, with ``handover`` and how many steps it ran; None without.
+        upscaler: the model that drew it larger from its latents, as ``model``; None without.
+        later: steps of the model that drew on from what ``model`` drew; None where none did.
         image, mask, depth: SHA-256 of the pixels that came in, and their file names; None without.
         camera: the canonical camera of the model's pictures, where it has one.
     """
@@ -94,6 +96,8 @@ class Recipe:
     hires: Mapping[str, Any] | None = None
     facts: Mapping[str, list[float]] = field(default_factory=dict)
     refiner: Mapping[str, Any] | None = None
+    upscaler: Mapping[str, Any] | None = None
+    later: int | None = None
     camera: Mapping[str, float] | None = None
     numerics: int = NUMERICS
     safelight: str = __version__
@@ -230,7 +234,10 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "guidance": lambda value: _number(value) or (isinstance(value, list) and bool(value) and all(map(_number, value))),
     "interval": lambda value: value is None or _interval(value),
     "rules": lambda value: isinstance(value, list) and all(map(_rule, value)),
-    "weak": lambda value: value is None or (isinstance(value, Mapping) and _table(_text)(value.get("files", {}))),
+    **dict.fromkeys(
+        ("weak", "upscaler"),
+        lambda value: value is None or (isinstance(value, Mapping) and _table(_text)(value.get("files", {}))),
+    ),
     "strength": lambda value: value is None or _number(value),
     "invert": lambda value: value is None or _text(value),
     "variation": lambda value: value is None or (len(value) == 2 and _whole(value[0]) and _number(value[1])),
@@ -242,6 +249,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("image", "mask", "depth"), lambda value: value is None or _table(_text)(value)),
     "facts": _table(lambda value: isinstance(value, list) and all(map(_number, value))),
     "refiner": lambda value: value is None or _refiner(value),
+    "later": lambda value: value is None or _whole(value),
     "hires": lambda value: value is None or _hires(value),
     "camera": lambda value: value is None or _table(_number)(value),
 }

@@ -109,7 +109,7 @@ def repeat(picture: Image, given: Collection[str] = ()) -> Repeat:
     """What a picture asks for.
 
     Args:
-        given: what the user brings: of "image", "mask", "depth", "weak", "refiner".
+        given: what the user brings: of "image", "mask", "depth", "weak", "refiner", "upscaler".
 
     Raises:
         ImageError: it says nothing of how it was drawn, or is damaged.
@@ -141,6 +141,9 @@ def of_recipe(recipe: Recipe, given: Collection[str] = ()) -> Repeat:
     if recipe.refiner and "refiner" not in given:
         left.append(("handover", f"the refiner {recipe.refiner.get('name')}; give it with --refiner"))
         told = replace(told, refiner=None)
+    if recipe.upscaler and "upscaler" not in given:
+        left.append(("later", f"the upscaler {recipe.upscaler.get('name')}; give it with --upscale-with"))
+        told = replace(told, later=None)
     request = request_of(told)
     over = {"strength": recipe.strength, "invert": recipe.invert} if "image" in given else {}
     fields = {name: value for name, value in (vars(request) | over).items() if value not in (None, (), {})}

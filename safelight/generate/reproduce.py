@@ -63,14 +63,19 @@ def compare(first: Image, second: Image) -> Difference:
 
 
 def load_for(
-    recipe: Recipe, model: str | None = None, weak: str | None = None, refiner: str | None = None
+    recipe: Recipe,
+    model: str | None = None,
+    weak: str | None = None,
+    refiner: str | None = None,
+    upscaler: str | None = None,
 ) -> Pipe:
     """Load the model that a picture was drawn with: same number format, same threads, same device if it is here.
 
     Args:
         model: name or folder; None for the one that the recipe names, if it came with safelight: what a file names is
             never opened.
-        weak, refiner: the same of the weaker model and of the refiner, where the picture was drawn with one.
+        weak, refiner, upscaler: the same of the weaker model, the refiner and the upscaler, where the picture was drawn
+            with one.
 
     Raises:
         UnknownNameError: the recipe's model is not here; says to name its folder.
@@ -86,7 +91,9 @@ def load_for(
             raise UnknownNameError("model, though the picture was drawn with it", model, known)
     weak = weak or _beside("weaker model", "--weak-model", recipe.weak)
     refiner = refiner or _beside("refiner", "--refiner", recipe.refiner)
-    return load(model, device, recipe.dtype, recipe.threads, weak, refiner=refiner)
+    upscaler = upscaler or _beside("upscaler", "--upscale-with", recipe.upscaler)
+    pipe = load(model, device, recipe.dtype, recipe.threads, weak, refiner=refiner)
+    return pipe.followed(load(upscaler, device, recipe.dtype, recipe.threads)) if upscaler else pipe
 
 
 def _beside(what: str, flag: str, record: Mapping[str, Any] | None) -> str | None:
@@ -132,6 +139,7 @@ def request_of(
         invert=recipe.invert,
         mask=_recorded("mask", recipe.mask, mask),
         depth=_recorded("depth", recipe.depth, depth),
+        later=recipe.later,
         hires=_hires(recipe),
         facts=recipe.facts,
         handover=None if recipe.refiner is None else recipe.refiner["handover"],
@@ -181,7 +189,8 @@ def differing(then: Recipe, now: Recipe) -> Iterator[str]:
     yield from _files("refiner", (then.refiner or {}).get("files", {}), (now.refiner or {}).get("files", {}))
     if (then.refiner or {}).get("handover") != (now.refiner or {}).get("handover"):
         yield "the refiner took over elsewhere"
-    told = {"model", "weak", "refiner", "image", "mask", "depth", *WORDS}
+    yield from _files("upscaler", (then.upscaler or {}).get("files", {}), (now.upscaler or {}).get("files", {}))
+    told = {"model", "weak", "refiner", "upscaler", "image", "mask", "depth", *WORDS}
     for name in sorted({each.name for each in fields(Recipe)} - told):
         before, after = getattr(then, name), getattr(now, name)
         if _plain(before) != _plain(after):
