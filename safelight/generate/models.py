@@ -9,8 +9,8 @@ import torch
 
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, RequestError, UnknownNameError, WeightsError
-from safelight.families.family import Family, Model
 from safelight.families.cascade.wiring import CASCADE
+from safelight.families.family import Family, Model
 from safelight.families.sd.enlarging import ENLARGING
 from safelight.families.sd.wiring import SD
 from safelight.runtime.device import Place, folders, offline
@@ -180,8 +180,8 @@ def index_of(path: Path, source: Source = USUAL) -> Index:
 
 
 def vocabularies(path: Path, source: Source, family: str) -> tuple[Path, ...]:
-    """Where the vocabulary of a single file may lie: where the user says; else beside it, in the ComfyUI around it, or
-    in the hub's cache.
+    """Where the vocabulary of a single file may lie: where the user says; else beside it, in the ComfyUI around it, in
+    the hub's cache, or CLIP's own, which came with the program.
 
     Raises:
         RequestError: the folder that the user names is none.
@@ -194,7 +194,8 @@ def vocabularies(path: Path, source: Source, family: str) -> tuple[Path, ...]:
     names = [hub_name(name) for name in tables_of(family).vocabularies]
     fetched = [place for name in names if name and (place := cached(hub, name))]
     comfy = [up / "comfy" / "sd1_tokenizer" for up in path.resolve().parents]
-    return (path.with_suffix(""), path.parent, *(place for place in comfy if place.is_dir()), *fetched)
+    beside = (path.with_suffix(""), path.parent, *(place for place in comfy if place.is_dir()))
+    return (*beside, *fetched, folders().assets / "clip")
 
 
 def _folder(path: Path, source: Source) -> Index:

@@ -257,7 +257,7 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     if request.skip > model.skips:
         raise RequestError(f"{request.skip} layers cannot be skipped; this model's text encoder allows {model.skips}")
     if request.emphasis not in model.emphases:
-        raise RequestError(f"this model reads no signs of emphasis {request.emphasis!r}; it reads {model.emphases[0]!r}")
+        raise RequestError(f"this model reads no signs of emphasis {request.emphasis!r}; leave emphasis out")
     for text in (request.prompt, request.negative):
         script(text, request.emphasis, visited.steps)
     if request.mask is not None:
