@@ -123,3 +123,4 @@ def test_the_most_direct_of_several_texts_is_believed() -> None:
     words = dialect.read({"parameters": "only words"})
     assert words is not None and words.prompt == "only words"
     assert dialect.read({"Comment": "hello"}) is None
+    assert dialect.read({"prompt": "a hat"}) is None

@@ -118,6 +118,15 @@ def test_the_parameters_text_names_the_models_own_levels_in_words_that_are_known
     assert "Sampler: Euler a, Schedule type: Automatic, " in last
 
 
+@pytest.mark.parametrize(
+    ("name", "file"), [("v1-5", "v1-5.safetensors"), ("folder", "unet/diffusion_pytorch_model.safetensors")]
+)
+def test_other_programs_know_a_model_by_ten_digits_of_its_hash(name: str, file: str) -> None:
+    files = {"tokenizer/vocab.json": "0" * 64, file: "0123456789abcdef" * 4, "vae/x.safetensors": "1" * 64}
+    last = replace(recipe(), model={"name": name, "files": files}).parameters().splitlines()[-1]
+    assert f"Model hash: 0123456789, Model: {name}, " in last
+
+
 def test_reading_a_recipe_loads_no_torch() -> None:
     code = "import sys, safelight.generate.file, safelight.generate.recipe; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -9,7 +9,7 @@ that is not understood is named in ``unread``. A way visits a node once, so a gr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -245,6 +245,6 @@ def _text(graph: Graph, node: Node, name: str, found: dict[str, Any]) -> tuple[s
     return "", None
 
 
-def known(names: Iterable[str]) -> bool:
-    """Whether a file with these texts is ComfyUI's."""
-    return bool({"prompt", "workflow"} & set(names))
+def known(texts: Mapping[str, str]) -> bool:
+    """Whether a file with these texts is ComfyUI's; others call words a prompt that are no graph."""
+    return any(texts.get(name, "").lstrip().startswith(("{", "[")) for name in ("prompt", "workflow"))
