@@ -144,6 +144,9 @@ class Recipe:
         """What other programs would have called all this."""
         hires, refiner, kind = self.hires or {}, self.refiner, KINDS_OF_NOISE.get(self.noise)
         row = SAMPLERS.get(self.sampler)
+        other = {"Refiner": refiner["name"], "Refiner switch at": number(refiner["handover"])} if refiner else {}
+        if self.invert is not None:  # as the script "img2img alternative test" has it there
+            other["Decode prompt"] = self.invert
         second = {"scale": float(hires["scale"]), "steps": hires["run"]} if hires else {}  # there, as many as this run
         return Settings(
             program=SAFELIGHT,
@@ -164,7 +167,7 @@ class Recipe:
             rng="NV" if kind and kind.start == "cuda" else "CPU",
             variation=self.variation,
             hires=second | ({"upscaler": UPSCALERS[hires["upscaler"]]} if hires else {}),
-            other={"Refiner": refiner["name"], "Refiner switch at": number(refiner["handover"])} if refiner else {},
+            other=other,
         )
 
     def _weights(self) -> Iterator[str]:

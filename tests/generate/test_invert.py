@@ -130,6 +130,14 @@ def test_the_way_up_counts_and_can_be_stopped() -> None:
     assert torch.equal(pipe().draw(EDIT)[0].latents, seen[-1].latents)
 
 
+def test_the_text_for_other_programs_names_it() -> None:
+    for text, told in (("a crown", "a crown"), ("a crown, green", '"a crown, green"')):
+        assert f"Decode prompt: {told}" in pipe().recipe(pipe().settle(replace(EDIT, invert=text))).parameters()
+    empty = pipe().recipe(pipe().settle(replace(EDIT, invert=""))).settings()
+    assert empty.other == {"Decode prompt": ""}
+    assert "Decode" not in pipe().recipe(pipe().settle(replace(EDIT, invert=None))).parameters()
+
+
 @pytest.mark.parametrize("text", ["", "a crown, green"])
 def test_it_is_drawn_again_from_its_recipe(text: str) -> None:
     (drawn,) = pipe().draw(replace(EDIT, invert=text))

@@ -16,8 +16,6 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import torch
-
 from safelight.core.path import Flow
 from safelight.core.samplers.row import Names, Sampler
 from safelight.core.samplers.stages import euler_step, midpoint_stages, midpoint_step, stages, two_stage
@@ -113,7 +111,7 @@ def ddpm(
             continue
         drawn = eta * math.sqrt(s.sigma**2 - (s.alpha / t.alpha * t.sigma) ** 2) * s_noise * noise(s, t)
         if spread is not None and variance == "learned_range":  # the small deviation is sigma_t / sigma_s of the large
-            drawn = drawn * torch.exp((spread - 1.0) * (0.5 * math.log(s.sigma / t.sigma)))
+            drawn = drawn * ((spread - 1.0) * (0.5 * math.log(s.sigma / t.sigma))).exp()
         x = move(x, x0, s, below(s, t, eta)) + drawn
     return x
 
