@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     settled = [pipe.settle(request) for request in requests]
     desk = Desk(place, settled, args.json, _frames(args, place, settled))
     strange(pipe, requests)
-    weighted(requests)
+    weighted(pipe, requests)
     if not args.json:
         print(heading(pipe, settled), file=desk.voice, flush=True)
     _ = pipe.hashes  # a recipe names every file by its bytes; reading them is part of loading
@@ -153,10 +153,9 @@ class Desk:
         for cut in drawn.cut:
             if cut not in self.cut:
                 self.cut.add(cut)
-                bar.say(
-                    f"safelight: the prompt is too long for the text encoder; this was cut off: {cut!r} (a prompt of "
-                    "any length is read with --emphasis a1111)"
-                )
+                more = drawn.recipe.emphasis == "none" and "a1111" in shown.pipe.model.emphases
+                on = " (--emphasis a1111 reads on)" if more else ""
+                bar.say(f"safelight: the prompt is too long for the text encoder{on}; this was cut off: {cut!r}")
         bar.say(self.line(index, drawn, shown.index), self.voice)
 
     def line(self, index: int, drawn: Drawn, evaluations: int) -> str:
@@ -229,12 +228,12 @@ def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
         print(f"safelight: {pipe.name} does not know {named}; prompts that work: {works}", file=sys.stderr)
 
 
-def weighted(requests: Sequence[Request]) -> None:
+def weighted(pipe: Pipe, requests: Sequence[Request]) -> None:
     """Say once that a prompt seems to give weights that nothing reads."""
     from safelight.encoders.prompt import hint
 
     texts = dict.fromkeys(text for each in requests if each.emphasis == "none" for text in (each.prompt, each.negative))
-    if name := next(filter(None, map(hint, texts)), ""):
+    if name := next((name for name in map(hint, texts) if name in pipe.model.emphases), ""):
         print(f"safelight: the prompt seems to give weights or steps; --emphasis {name} reads them", file=sys.stderr)
 
 

@@ -38,7 +38,8 @@ def test_a_prompt_that_seems_weighted_is_told_of_once_while_nothing_reads_it(she
 
 def test_what_was_cut_is_told_with_what_reads_on(shell: Shell) -> None:
     said = shell.generate("-o", "x.png", prompt=LONG)
-    assert "cut off: 'crown' (a prompt of any length is read with --emphasis a1111)" in said.err
+    assert said.err.endswith("text encoder (--emphasis a1111 reads on); this was cut off: 'crown'\n")
+    assert "reads on" not in shell.generate("-o", "z.png", "--emphasis", "compel", prompt=LONG).err
     assert "cut off" not in shell.generate("-o", "y.png", "--emphasis", "a1111", prompt=LONG).err
 
 
