@@ -59,7 +59,7 @@ HASH = 10
 """Hex digits of a hash that says something; older files have 8, of another sum."""
 SOFT = (
     *(("noise", "ensd"), ("variation",), ("emphasis",), ("skip",), ("schedule", "schedule_options"), ("facts",)),
-    *(("rules", "interval"), ("rescale",), ("hires",), ("size",)),
+    *(("later",), ("rules", "interval"), ("rescale",), ("hires",), ("size",)),
 )
 """What is given up, in this order, where a model cannot do it."""
 

@@ -184,6 +184,23 @@ def test_our_own_recipe_asks_for_all_that_it_was(place: int) -> None:
     assert Request(**merged) == replace(whole, image=None, mask=None, strength=None, invert=None)
 
 
+@pytest.mark.parametrize(
+    ("about", "flag", "gone"),
+    [
+        ({"upscaler": {"name": "x2", "files": {}}, "later": 7}, "--upscale-with", "later"),
+        ({"refiner": {"name": "xl", "files": {}, "handover": 0.8, "run": 1}}, "--refiner", "handover"),
+        ({"weak": {"name": "w", "files": {}}}, "--weak-model", "rules"),
+    ],
+)
+def test_a_second_model_is_asked_for_and_its_settings_wait(about: dict[str, Any], flag: str, gone: str) -> None:
+    rules = [{"name": "autoguidance", "options": {"scale": 2.0}}]
+    told = replace(pipe().recipe(pipe().settle(PROMPT)), rules=rules if "weak" in about else [], **about)
+    asked = of_recipe(told)
+    assert lines(asked).endswith(f"give it with {flag}") and gone not in asked.fields
+    brought = of_recipe(told, about)
+    assert brought.left == [] and brought.fields[gone]
+
+
 def test_the_text_alone_asks_for_what_it_can_hold() -> None:
     asked = Request(PROMPT, negative="red", steps=3, sampler="DPM++ 2M Karras", guidance=4.5, seed=9, skip=1)
     told = pipe().recipe(pipe().settle(asked))
