@@ -33,7 +33,7 @@ FAMILY = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_"
 
 def ramp(mode: str = "L") -> Image.Image:
     """Depth that rises to one corner, of another size than the picture."""
-    rise = np.add.outer(np.arange(24.0) ** 2, 7.0 * np.arange(40.0))
+    rise = np.add.outer(np.arange(26.0) ** 2, 30.0 * np.sin(np.arange(37.0)) ** 2 + 7.0 * np.arange(37.0))
     if mode == "L":
         return Image.fromarray((rise * 255 / rise.max()).astype(np.uint8), "L")
     return Image.fromarray((rise * 60).astype(np.int32), "I")
