@@ -32,6 +32,7 @@ from safelight.errors import ConfigError, RequestError, SafelightError, WeightsE
 from safelight.families.cascade import ratio, wiring
 from safelight.families.cascade.ratio import Ratio
 from safelight.families.cascade.wiring import Features
+from safelight.families.family import Prompt
 from safelight.generate import image as task
 from safelight.generate.passes import carried
 from safelight.generate.pipe import Pipe, load
@@ -276,3 +277,26 @@ def test_a_decoder_without_its_prior_says_where_it_belongs(tmp_path: Path) -> No
     shutil.copytree(tiny_cascade(), tmp_path / "alone")
     with pytest.raises(SafelightError, match="alone-prior"):
         load(str(tmp_path / "alone"), device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "dpmpp_2m_sde"])
+def test_any_sampler_draws(sampler: str) -> None:
+    pipe = load(str(tiny_cascade()), device="cpu", threads=1)
+    request = Request(PROMPT, steps=3, later=1, sampler=sampler, seed=SEED, size=(EDGE, EDGE))
+    assert pipe.draw(request)[0].latents.isfinite().all()
+    assert pipe.draw(replace(request, schedule="karras"))[0].latents.isfinite().all()
+
+
+def test_both_stages_run_wholly_on_meta() -> None:
+    pipe = load(str(tiny_cascade()), device="cpu", threads=1)
+    first, second = pipe.model, pipe.model.after
+    assert second is not None
+    told = first.encode(Prompt(PROMPT, (EDGE, EDGE))).cond
+    for model in (first, second):
+        model.network.to("meta")
+    x, t = torch.zeros(1, 16, 3, 3, device="meta"), torch.zeros(1, device="meta")
+    drawn = first.predict(x, t, told.to(x))
+    assert second.enlarge is not None and second.enlarge.show is not None
+    shown = second.enlarge.show(told.to(x), drawn)
+    z = second.predict(torch.zeros(1, 4, 32, 32, device="meta"), t, shown)
+    assert (drawn.shape, z.shape, z.device.type) == ((1, 16, 3, 3), (1, 4, 32, 32), "meta")

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from safelight.core.noise import start_noise
 from safelight.errors import ConfigError, RequestError, WeightsError
+from safelight.families.family import Prompt
 from safelight.families.sd import enlarging
 from safelight.families.sd.kunet import KUNetConfig
 from safelight.generate.hires import Hires
@@ -191,3 +192,13 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(
 def test_a_network_that_is_told_something_else_is_refused(change: dict[str, Any], text: int, channels: int) -> None:
     with pytest.raises(ConfigError, match="U-Net reads"):
         enlarging.check(Path("x2"), KUNetConfig(**{**SHAPE, **change}), text, channels)
+
+
+def test_it_runs_wholly_on_meta() -> None:
+    model = load(str(tiny_upscaler()), device="cpu", threads=1).model
+    told = model.encode(Prompt(PROMPT, (64, 64))).cond
+    model.network.to("meta")
+    x, t = torch.zeros(1, 4, 16, 16, device="meta"), torch.zeros(1, device="meta")
+    assert model.enlarge is not None and model.enlarge.show is not None
+    said = model.predict(x, t, model.enlarge.show(told.to(x), torch.zeros(1, 4, 8, 8, device="meta")))
+    assert (said.shape, said.device.type) == ((1, 4, 16, 16), "meta")

@@ -1,114 +1,20 @@
-"""Read the two released folders of Stable Cascade, its decoder's and its prior's, or the one that holds both."""
+"""Read a network of a released Stable Cascade folder: its files hold exactly the names of `CascadeUNet`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from safelight.encoders.checkpoints import load_clip_text
-from safelight.encoders.clip import ClipText
-from safelight.encoders.tokenizer import ClipTokenizer
-from safelight.errors import ConfigError, WeightsError
-from safelight.families.cascade import ratio
 from safelight.families.cascade.model import CascadeConfig, CascadeUNet
-from safelight.families.cascade.ratio import Ratio
-from safelight.vae.stage_a import StageA, StageAConfig
-from safelight.weights.folder import Index, read_index, read_json, weight_files
 from safelight.weights.load import load_part
 
-COMBINED, DECODER, PRIOR = (f"StableCascade{name}Pipeline" for name in ("Combined", "Decoder", "Prior"))
 
+def load_unet(folder: Path, variant: str = "", *, pickles: bool = False) -> CascadeUNet:
+    """The prior's or the decoder's network of a part's folder, in evaluation mode.
 
-@dataclass(frozen=True)
-class Stage:
-    """One of the two networks and what belongs to it.
-
-    Attributes:
-        unet: the network. encoder, tokenizer: what reads its texts. path: its noise path.
-        settings: what ``model_index.json`` says beside its parts.
-        files: every file that was read.
-    """
-
-    unet: CascadeUNet
-    encoder: ClipText
-    tokenizer: ClipTokenizer
-    path: Ratio
-    settings: Mapping[str, Any]
-    files: tuple[Path, ...]
-
-
-def read_stages(index: Index) -> tuple[Stage, Stage]:
-    """The prior and the decoder.
+    Args:
+        variant, pickles: see `safelight.weights.folder.weight_files`.
 
     Raises:
-        WeightsError: a part is missing, or its weights are unreadable or of another shape than its config says; the
-            decoder's folder has no prior's beside it. ConfigError: a part is of another kind.
+        WeightsError, ConfigError: see `safelight.weights.load.load_part`.
     """
-    if index.pipeline == COMBINED:
-        return _stage(index, "prior_prior", "prior_"), _stage(index, "decoder", "")
-    beside = index.folder.with_name(f"{index.folder.name}-prior")
-    if not (beside / "model_index.json").is_file():
-        raise WeightsError(
-            f"{index.folder}: is the decoder of Stable Cascade; put its prior's folder beside it: {beside}"
-        )
-    prior = read_index(beside, index.variant, pickles=index.pickles)
-    if prior.pipeline != PRIOR:
-        raise ConfigError(f"{beside}: is a {prior.pipeline}; a {PRIOR} is expected")
-    return _stage(prior, "prior", ""), _stage(index, "decoder", "")
-
-
-def read_stage_a(index: Index) -> tuple[StageA, tuple[Path, ...]]:
-    """The autoencoder, and the files that were read.
-
-    Raises:
-        WeightsError, ConfigError: see `safelight.weights.load.load_part`; also that there is none.
-    """
-    if "vqgan" not in index.parts:
-        raise WeightsError(f"{index.folder / 'model_index.json'}: names no vqgan; is this Stable Cascade's decoder?")
-    folder = index.folder / "vqgan"
-    vae = load_part(
-        folder, lambda raw: StageA(StageAConfig.from_dict(raw)), variant=index.variant, pickles=index.pickles
-    )
-    return vae, (folder / "config.json", *weight_files(folder, index.variant, pickles=index.pickles))
-
-
-def _stage(index: Index, network: str, prefix: str) -> Stage:
-    folder, variant, pickles = index.folder, index.variant, index.pickles
-    encoder, tokenizer, scheduler = (f"{prefix}{part}" for part in ("text_encoder", "tokenizer", "scheduler"))
-    for part in (network, encoder, tokenizer, scheduler):
-        if part not in index.parts:
-            raise WeightsError(f"{folder / 'model_index.json'}: names no {part}; is this Stable Cascade?")
-    unet = load_part(
-        folder / network, lambda raw: CascadeUNet(CascadeConfig.from_dict(raw)), variant=variant, pickles=pickles
-    )
-    text = load_clip_text(folder / encoder, variant, pickles=pickles)
-    words = ClipTokenizer.from_folder(folder / tokenizer)
-    if words.highest >= text.config.vocab_size or words.length > text.config.max_position_embeddings:
-        raise ConfigError(f"{folder / tokenizer}: writes numbers that the text encoder does not read")
-    plan = folder / scheduler / "scheduler_config.json"
-    try:
-        path = ratio.read(read_json(plan))
-    except ConfigError as error:
-        raise ConfigError(f"{plan}: {error}") from error
-    _check(folder / network, unet.config, text)
-    read = [folder / "model_index.json", plan]
-    for part in (network, encoder):
-        read += [folder / part / "config.json", *weight_files(folder / part, variant, pickles=pickles)]
-    read += sorted(file for file in (folder / tokenizer).iterdir() if file.is_file())
-    return Stage(unet, text, words, path, index.settings, tuple(read))
-
-
-def _check(place: Path, unet: CascadeConfig, text: ClipText) -> None:
-    """Check that a network reads what its text encoder writes."""
-    config = text.config
-    if not config.projection or unet.clip_text_pooled_in_channels != config.projection_dim:
-        raise ConfigError(
-            f"{place}: reads pooled text of width {unet.clip_text_pooled_in_channels}, the text encoder writes "
-            f"{config.projection_dim if config.projection else 'none that is projected'}"
-        )
-    if unet.clip_text_in_channels not in (None, config.hidden_size):
-        raise ConfigError(
-            f"{place}: reads text of width {unet.clip_text_in_channels}, the text encoder writes {config.hidden_size}"
-        )
+    return load_part(folder, lambda raw: CascadeUNet(CascadeConfig.from_dict(raw)), variant=variant, pickles=pickles)

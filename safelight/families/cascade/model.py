@@ -178,7 +178,7 @@ class CascadeUNet(nn.Module):
     def times(self, t: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Features [B, T] of the time, and of each further one, which is 0."""
         half = self.config.timestep_ratio_embedding_dim // 2
-        wide = dtype if dtype == torch.float64 else torch.float32  # half precision has no room for 10 000 positions
+        wide = torch.promote_types(dtype, torch.float32)  # half precision has no room for 10 000 positions
         steps = torch.arange(half, dtype=torch.float32, device=t.device)
         frequencies = torch.exp(-math.log(PERIOD) / (half - 1) * steps)
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from safelight.errors import ConfigError, PromptError, RequestError
-from safelight.families.cascade.checkpoints import COMBINED, DECODER, Stage, read_stage_a, read_stages
+from safelight.families.cascade.model import CascadeConfig
+from safelight.families.cascade.parts import COMBINED, DECODER, Stage, read_stage_a, read_stages
 from safelight.families.family import Defaults, Enlarge, Family, Model, Prompt, Words
 from safelight.vae.latent import LatentSpec
 from safelight.weights.folder import Index
@@ -118,15 +120,7 @@ def load(index: Index) -> Model:
     prior, decoder = read_stages(index)
     vae, files = read_stage_a(index)
     latent, drawn, seen = vae.config.latent(), decoder.unet.config, prior.unet.config
-    if drawn.effnet_in_channels != seen.out_channels or seen.in_channels != seen.out_channels:
-        raise ConfigError(
-            f"{index.folder}: the decoder is shown {drawn.effnet_in_channels} channels, the prior reads "
-            f"{seen.in_channels} and draws {seen.out_channels}; all three must be one"
-        )
-    if not drawn.in_channels == drawn.out_channels == latent.channels:
-        raise ConfigError(f"{index.folder}: the decoder draws {drawn.out_channels} channels, not stage A's")
-    if seen.clip_text_in_channels is None:
-        raise ConfigError(f"{index.folder}: the prior reads no text (clip_text_in_channels)")
+    _check(index.folder, seen, drawn, latent.channels)
     features = Features(
         channels=seen.out_channels,
         stride=1,
@@ -174,6 +168,19 @@ def load(index: Index) -> Model:
         after=second,
         files=(*prior.files, *decoder.files, *files),
     )
+
+
+def _check(folder: Path, seen: CascadeConfig, drawn: CascadeConfig, channels: int) -> None:
+    """Check that the prior (``seen``), the decoder and stage A speak of the same things."""
+    if drawn.effnet_in_channels != seen.out_channels or seen.in_channels != seen.out_channels:
+        raise ConfigError(
+            f"{folder}: the decoder is shown {drawn.effnet_in_channels} channels, the prior reads "
+            f"{seen.in_channels} and draws {seen.out_channels}; all three must be one"
+        )
+    if not drawn.in_channels == drawn.out_channels == channels:
+        raise ConfigError(f"{folder}: the decoder draws {drawn.out_channels} channels, not stage A's")
+    if seen.clip_text_in_channels is None:
+        raise ConfigError(f"{folder}: the prior reads no text (clip_text_in_channels)")
 
 
 def _defaults(stage: Stage, *, steps: int, guidance: float) -> Defaults:
