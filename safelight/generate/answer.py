@@ -61,7 +61,8 @@ def evaluator(model: Model, weak: Model | None = None) -> Evaluate:
             found = _ask(network, x[rows], [levels[row] for row in rows], [asked[row] for row in rows])
             if model.ranged and not network.ranged:  # only "cond" is heard on that, which this network does not answer
                 found = torch.cat([found, torch.zeros_like(found)], dim=1)
-            answers |= {place: found[row : row + 1, : x.shape[1] * (1 + model.ranged)] for row, place in enumerate(places)}
+            found = found[:, : x.shape[1] * (1 + model.ranged)]
+            answers |= {place: found[row : row + 1] for row, place in enumerate(places)}
         return torch.cat([answers[place] for place in range(len(asked))])
 
     return evaluate

@@ -46,8 +46,8 @@ class Request:
         size: (width, height) in pixels, multiples of the model's stride; None for the model's own, or the image's.
         image: a picture to start from, of any size; it is fitted to ``size``.
         strength: with ``image``, how much of it is forgotten: 0 nothing (refused: no step would run), 1 all.
-        invert: with ``image``, a text that describes it (the empty text is allowed): instead of mixing noise in, DDIM is
-            run backwards from the image under this text, and drawing begins with what it comes to.
+        invert: with ``image``, a text that describes it (the empty text is allowed): instead of mixing noise in, DDIM
+            is run backwards from the image under this text, and drawing begins with what it comes to.
         mask: with ``image`` and of its size, white where it is repainted, black where it is kept.
         depth: for networks that are shown it: bright is near, dark is far, of any size and up to 16 bits.
         later: steps of the model that draws on from what this one drew, 1 to 1000; None for its own number.

@@ -50,6 +50,15 @@ def test_it_is_asked_under_the_text_alone_at_the_levels_of_the_way_down() -> Non
     assert (down.request.prompt, down.request.negative, down.rows) == ("a red hat", "green", 2)
 
 
+def test_a_network_that_is_told_its_guidance_is_told_of_none() -> None:
+    own = pipe("lcm")
+    up, down = own.settle(replace(EDIT, negative="")).passes
+    told, plain = (task.read(own.model, each).conds["cond"] for each in (up, down))
+    assert own.model.tell is not None
+    assert torch.equal(told.scale, own.model.tell(plain, 1.0).scale)
+    assert not torch.equal(told.scale, plain.scale)
+
+
 def test_it_is_what_the_network_says_step_by_step() -> None:
     own = pipe()
     (up, _), x = own.settle(AGAIN).passes, known()

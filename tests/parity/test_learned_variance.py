@@ -70,7 +70,8 @@ def test_the_latents_are_equal(folder: Path, pipe: Pipe, guidance: float) -> Non
             other = told[list(scene.conds).index("uncond")].chunk(2, dim=1)[0]
             eps = other + guidance * (eps - other)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, drawn=noises[place], **__: drawn)
+            drawn_there = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
+            patch.setattr(drawn_there, lambda *_, noise=noises[place], **__: noise)
             x = plan.step(torch.cat([eps, spread], dim=1), t, x).prev_sample.detach()
     assert difference(drawn.latents, x) < 1e-5
 
