@@ -89,7 +89,7 @@ class ClipTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], *, pad: str = "") -> ClipTokenizer:
-        """Read a released tokenizer folder: ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``.
+        """Read a released tokenizer folder: ``tokenizer.json``, or ``merges.txt`` with or without ``vocab.json``.
 
         Start, end and padding come from ``tokenizer_config.json`` and ``special_tokens_map.json`` where they are.
 
@@ -185,13 +185,22 @@ def _pieces_of(whole: Mapping[str, Any]) -> tuple[dict[str, int], list[tuple[str
 
 
 def _pieces_in(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of ``vocab.json`` and ``merges.txt``."""
-    vocab = read_json(folder / "vocab.json")
+    """Vocabulary and merges of ``vocab.json`` and ``merges.txt``, or of the merges alone."""
     lines = read_text(folder / "merges.txt").split("\n")
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     if any(len(pair) != 2 for pair in pairs):
         raise ConfigError(f"{folder / 'merges.txt'}: every line must hold two pieces")
-    return vocab, [(first, second) for first, second in pairs]
+    merges = [(first, second) for first, second in pairs]
+    alone = not any(folder.glob("*.json"))  # a released folder that lacks its vocab.json is a damaged one
+    return laid_out(merges) if alone else read_json(folder / "vocab.json"), merges
+
+
+def laid_out(merges: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """The numbers that CLIP gives: 256 bytes, 256 bytes that end a word, what the merges make, start and end."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = (first + second for first, second in merges)
+    pieces = [*letters, *(letter + "</w>" for letter in letters), *made, START, END]
+    return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
 
 
 def _added(config: Mapping[str, Any], whole: Mapping[str, Any], names: Mapping[str, Any]) -> dict[int, AddedToken]:

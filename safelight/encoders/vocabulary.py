@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tokenizers.pre_tokenizers import ByteLevel
 
-from safelight.encoders.tokenizer import END, LENGTH, START
+from safelight.encoders.tokenizer import END, LENGTH, START, laid_out
 from safelight.weights.save import write
 
 Pair = tuple[str, str]
@@ -29,20 +29,16 @@ def vocabulary(words: Iterable[str]) -> tuple[dict[str, int], list[Pair]]:
     Args:
         words: in lower case, without spaces; anything that the tokenizer leaves in one piece before byte pairs.
     """
-    letters = sorted(ByteLevel.alphabet())
     spellings = {word: _bytes(word) for word in sorted(set(words)) if word}
     merges: list[Pair] = []
-    pieces = letters + [letter + "</w>" for letter in letters]
     while True:
         counts = Counter(pair for spelling in spellings.values() for pair in pairwise(spelling))
         if not counts:
             break
         best = min(counts, key=lambda pair: (-counts[pair], pair))
         merges.append(best)
-        if best[0] + best[1] not in pieces:
-            pieces.append(best[0] + best[1])
         spellings = {word: _joined(spelling, best) for word, spelling in spellings.items()}
-    return {piece: number for number, piece in enumerate([*pieces, START, END])}, merges
+    return laid_out(merges), merges
 
 
 def save_tokenizer(words: Iterable[str], folder: str | os.PathLike[str]) -> None:

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from safelight.encoders.tokenizer import ClipTokenizer
+import safelight
+from safelight.encoders.tokenizer import ClipTokenizer, laid_out
 from safelight.encoders.vocabulary import save_tokenizer, vocabulary
 from safelight.errors import ConfigError, WeightsError
 
@@ -172,3 +173,23 @@ def test_a_damaged_folder_is_refused_by_name(
         (folder / name).write_text(content)
     with pytest.raises(error, match=message):
         ClipTokenizer.from_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("", (49406, 49407)),
+        ("hello world", (49406, 3306, 1002, 49407)),
+        ("a photo of a cat", (49406, 320, 1125, 539, 320, 2368, 49407)),
+    ],
+)
+def test_the_vocabulary_that_came_with_the_program_is_clips(text: str, numbers: tuple[int, ...]) -> None:
+    # The numbers are those that CLIP's authors and users have printed since 2021.
+    tokenizer = ClipTokenizer.from_folder(Path(safelight.__file__).parent / "assets/clip")
+    assert tokenizer.encode(text).ids[: len(numbers)] == numbers
+    assert tokenizer.highest == 49407
+
+
+def test_a_folder_of_merges_alone_is_numbered_as_with_its_vocabulary(tmp_path: Path) -> None:
+    vocab, merges = vocabulary(WORDS.split())
+    assert laid_out(merges) == vocab

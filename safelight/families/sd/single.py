@@ -32,7 +32,7 @@ from safelight.weights.variants import Variant
 CONFIGS = "safelight.configs"
 """Where `safelight convert` puts the configurations of a folder into the metadata of a file."""
 WHOLE = {"unet", "vae"}
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+TOKENIZER_FILES = ("tokenizer.json", "merges.txt")
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def vocabulary(index: Index, variant: Variant, encoder: str) -> tuple[Path, str]
             if _has_vocabulary(other):
                 return other, str(variant.config.get("tokenizer", {}).get(encoder, ""))
     raise ConfigError(
-        f"{index.folder}: needs CLIP's vocabulary, which no single file holds; put a folder 'tokenizer' with vocab.json"
-        " and merges.txt (from any released Stable Diffusion) beside it, or name one with --tokenizer"
+        f"{index.folder}: needs CLIP's vocabulary, and {', '.join(map(str, index.tokenizers))} holds none; name a "
+        "folder with tokenizer.json or merges.txt (from any released Stable Diffusion)"
     )
 
 
