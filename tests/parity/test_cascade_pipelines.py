@@ -34,9 +34,11 @@ from safelight.families.cascade.ratio import Ratio
 from safelight.families.cascade.wiring import Features
 from safelight.families.family import Prompt
 from safelight.generate import image as task
+from safelight.generate.chain import SHOWN
 from safelight.generate.passes import carried
 from safelight.generate.pipe import Pipe, load
 from safelight.generate.request import Request
+from safelight.generate.settle import STAND_IN, settle
 from tests.cascade import EDGE, combine, tiny_cascade
 from tests.parity.networks import difference
 from tests.parity.pipelines import encoder
@@ -162,6 +164,34 @@ def test_prior_and_decoder_equal_the_reference(guidance: float, negative: str) -
     features, latents, picture = error(guidance, negative)
     assert max(features, latents) < EXACT
     assert picture < 1e-6, "colours are float32 here"
+
+
+def guided_error() -> float:
+    """Latents of a guided decoder, which is shown nothing under the negative prompt."""
+    model, features = ours().model.after, start_noise(3, (16, 3, 3)).double()
+    assert model is not None
+    request = Request(
+        PROMPT, negative=NEGATIVE, steps=STEPS, guidance=3.0, seed=SEED, size=(EDGE, EDGE), image=STAND_IN
+    )
+    settled = replace(settle(model, request), begin=SHOWN)
+    job = task.job(model, settled, carried(model, settled, task.read(model, settled), features))
+    noise = Listened(job.noise)
+    *_, last = sample(task.evaluator(model), replace(job, x=job.x.double(), noise=noise))
+    with pytest.MonkeyPatch.context() as patch:
+        draws = _draws(noise.made)
+        patch.setattr(wuerstchen, "randn_tensor", lambda *_, **__: next(draws))
+        told = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": STEPS, "guidance_scale": 3.0}
+        wanted = references()[1](
+            features, **told, latents=start_noise(SEED, (4, 32, 32)).double(), output_type="latent"
+        ).images
+    return difference(last.x, wanted)
+
+
+def test_a_guided_decoder_equals_the_reference(monkeypatch: Patch) -> None:
+    assert guided_error() < EXACT
+    right = wiring.encode
+    monkeypatch.setattr(wiring, "encode", lambda stage, prompt: right(stage, prompt._replace(negative=False)))
+    assert guided_error() > 1e3 * EXACT, "shown what the prior drew under the negative prompt too"
 
 
 def test_a_mistake_turns_it_red(monkeypatch: Patch) -> None:
