@@ -154,7 +154,8 @@ def settle(model: Model, request: Request, weak: Model | None = None, refiner: M
 def _inversion(model: Model, first: Settled, text: str) -> Settled:
     """The way up from the image, by the levels that ``first`` comes down, under the text alone.
 
-    A mask would change nothing on the way up, but for networks that are shown what it hides.
+    A mask would change nothing on the way up, but for networks that are shown what it hides. Calls are as wide as on the
+    way down, since that is what a recipe records.
     """
     asked = replace(
         first.request,
@@ -168,6 +169,7 @@ def _inversion(model: Model, first: Settled, text: str) -> Settled:
         variation=None,
         hires=None,
         mask=first.request.mask if model.conceal else None,
+        rows=first.rows,
     )
     if len(set(script(text, asked.emphasis, asked.steps or STEPS))) > 1:
         raise PromptError("the text of an inversion holds for the whole image; leave out what changes with the step")
@@ -206,7 +208,7 @@ def _handed(model: Model, first: Settled, handover: float, refiner: Model | None
         what = "noise path" if replaced(model) == replaced(refiner) else "latents"
         raise RequestError(f"the refiner has other {what} than this model; give one that was trained alike")
     if request.skip > refiner.skips:
-        raise RequestError(f"the refiner's text encoder allows {refiner.skips} layers to be skipped, not {request.skip}")
+        raise RequestError(f"of the refiner's text encoder {refiner.skips} layers can be skipped, not {request.skip}")
     if kinds.KINDS[first.noise].steps == "stream" and next(draws(first.sampler, first.levels), None):
         raise RequestError(f"noise {first.noise!r} is not known for two models in turn; use 'path' or 'fresh'")
     limit, last = round(model.path.steps * (1.0 - handover)), len(first.levels) - 1

@@ -46,7 +46,7 @@ def test_it_is_asked_under_the_text_alone_at_the_levels_of_the_way_down() -> Non
     first = pipe().settle(EDIT)
     up, down = first.passes
     assert up.levels == down.levels[::-1] and len(up.levels) == 4
-    assert (up.request.prompt, up.request.negative, up.rows) == (PROMPT, "", 1)
+    assert (up.request.prompt, up.request.negative, up.rows) == (PROMPT, "", 2)
     assert (down.request.prompt, down.request.negative, down.rows) == ("a red hat", "green", 2)
 
 
@@ -154,6 +154,8 @@ def test_it_is_drawn_again_from_its_recipe(text: str) -> None:
     assert recipe.invert == text
     (again,) = load_for(recipe, str(pipe().folder)).draw(request_of(recipe, picture()))
     assert compare(drawn.image, again.image).equal
+    wide = [each.rows for each in pipe().settle(request_of(recipe, picture())).passes]
+    assert wide == [each.rows for each in pipe().settle(replace(EDIT, invert=text)).passes] == [2, 2]
     assert list(differing(recipe, again.recipe)) == []
     assert list(differing(replace(recipe, invert=None), again.recipe)) == [f"invert was None, now {text}"]
     with pytest.raises(ImageError, match="invert cannot be '3'"):
