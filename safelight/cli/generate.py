@@ -59,6 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how("--refiner", metavar="MODEL", help="name or folder of a model that takes over near the end")
     how("--handover", type=float, metavar="X", help="where it does, 0 (pure noise) to 1 (never); 0.8 by default")
     how("--upscale-with", metavar="MODEL", help="then draw it twice as large with the x2 latent upscaler")
+    how("--later-guidance", type=float, metavar="S", help="of that model; 1, its default, follows the prompt alone")
     how("--later-steps", type=int, metavar="N", help="of that model, or of Stable Cascade's decoder")
     how("--emphasis", metavar="NAME", help="what (a:1.2) means: a1111, comfyui, compel; none, the default: nothing")
     how("--clip-skip", type=int, metavar="N", help="text layer counted from the last, 1 is the last itself")
@@ -298,6 +299,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         "mask": None if args.mask is None else open_picture(args.mask),
         "depth": None if args.depth is None else open_picture(args.depth, deep=True),
         "later": args.later_steps,
+        "later_guidance": args.later_guidance,
         "hires": passes.hires(args),
         "facts": dict(passes.fact(text) for text in args.fact),
         "handover": args.handover,

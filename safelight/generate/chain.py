@@ -31,8 +31,8 @@ def chained(
         The others: see ``settle``.
     """
     whole = settle(model, request, weak, refiner)
-    if request.later is not None and model.after is upscaler is None:
-        raise RequestError("no model draws on from what is drawn; leave out the later steps, or name an upscaler")
+    if model.after is upscaler is None and not request.later is request.later_guidance is None:
+        raise RequestError("no model draws on from what is drawn; leave out what is later, or name an upscaler")
     for shown in (model.after, upscaler):
         if shown is not None:
             whole = _followed(whole, _shown(model, shown, whole.passes[-1]))
@@ -52,10 +52,12 @@ def _shown(model: Model, shown: Model, last: Settled) -> Settled:
     mine, other = ((each.channels, each.stride, each.scale, each.shift) for each in (model.latent, shown.latent))
     if enlarge is None or enlarge.show is None or (shown is not model.after and mine != other):
         raise RequestError("the upscaler must enlarge latents, and those of this model; this one does not")
+    guidance = shown.defaults.guidance if request.later_guidance is None else request.later_guidance
     asked = Request(
         prompt=request.prompt,
         steps=request.later,
-        negative="" if shown.defaults.guidance == 1.0 else request.negative,  # where nothing leads away from it
+        guidance=request.later_guidance,
+        negative="" if guidance == 1.0 else request.negative,  # where nothing leads away from it
         seed=request.seed,
         size=(last.size[0] * enlarge.factor, last.size[1] * enlarge.factor),
         image=STAND_IN,

@@ -291,7 +291,7 @@ class Pipe:
             facts={name: [*numbers] for name, numbers in plain(request.facts).items()},
             refiner=self._refiner(settled),
             upscaler=None if self.upscaler is None else named(self.upscaler),
-            later=next((each.request.steps for each in settled.passes if each.begin == SHOWN), None),
+            **later(settled),
             camera=notes(self.folder).get("camera"),
         )
 
@@ -314,6 +314,14 @@ class Pipe:
 def named(pipe: Pipe) -> dict[str, Any]:
     """What a recipe says of a model."""
     return {"name": pipe.name, "family": pipe.model.family, "files": pipe.hashes}
+
+
+def later(settled: Settled) -> dict[str, Any]:
+    """What a recipe says of the pass of a model that draws on."""
+    for each in settled.passes:
+        if each.begin == SHOWN:
+            return {"later": each.request.steps, "later_guidance": each.guidance}
+    return {}
 
 
 def _model(pipe: Pipe | None) -> Model | None:

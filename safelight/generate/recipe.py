@@ -57,7 +57,8 @@ class Recipe:
         facts: numbers that the network was told beside the text.
         refiner: the model that took over, as ``model``, with ``handover`` and how many steps it ran; None without.
         upscaler: the model that drew it larger from its latents, as ``model``; None without.
-        later: steps of the model that drew on from what ``model`` drew; None where none did.
+        later, later_guidance: steps and guidance of the model that drew on from what ``model`` drew; None where none
+            did.
         image, mask, depth: SHA-256 of the pixels that came in, and their file names; None without.
         camera: the canonical camera of the model's pictures, where it has one.
     """
@@ -98,6 +99,7 @@ class Recipe:
     refiner: Mapping[str, Any] | None = None
     upscaler: Mapping[str, Any] | None = None
     later: int | None = None
+    later_guidance: float | None = None
     camera: Mapping[str, float] | None = None
     numerics: int = NUMERICS
     safelight: str = __version__
@@ -253,6 +255,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "facts": _table(lambda value: isinstance(value, list) and all(map(_number, value))),
     "refiner": lambda value: value is None or _refiner(value),
     "later": lambda value: value is None or _whole(value),
+    "later_guidance": lambda value: value is None or _number(value),
     "hires": lambda value: value is None or _hires(value),
     "camera": lambda value: value is None or _table(_number)(value),
 }

@@ -143,7 +143,7 @@ def of_recipe(recipe: Recipe, given: Collection[str] = ()) -> Repeat:
         told = replace(told, refiner=None)
     if recipe.upscaler and "upscaler" not in given:
         left.append(("later", f"the upscaler {recipe.upscaler.get('name')}; give it with --upscale-with"))
-        told = replace(told, later=None)
+        told = replace(told, later=None, later_guidance=None)
     request = request_of(told)
     over = {"strength": recipe.strength, "invert": recipe.invert} if "image" in given else {}
     fields = {name: value for name, value in (vars(request) | over).items() if value not in (None, (), {})}

@@ -140,6 +140,7 @@ def request_of(
         mask=_recorded("mask", recipe.mask, mask),
         depth=_recorded("depth", recipe.depth, depth),
         later=recipe.later,
+        later_guidance=recipe.later_guidance,
         hires=_hires(recipe),
         facts=recipe.facts,
         handover=None if recipe.refiner is None else recipe.refiner["handover"],

@@ -51,6 +51,7 @@ class Request:
         mask: with ``image`` and of its size, white where it is repainted, black where it is kept.
         depth: for networks that are shown it: bright is near, dark is far, of any size and up to 16 bits.
         later: steps of the model that draws on from what this one drew, 1 to 1000; None for its own number.
+        later_guidance: how that model is guided; None for its own way.
         hires: a second pass at a larger size over what this one draws; the picture has the larger size.
         facts: numbers that the network is told beside the text, such as ``{"original": (1024, 1024)}``; see
             ``Model.facts``.
@@ -88,6 +89,7 @@ class Request:
     mask: Image | None = None
     depth: Image | None = None
     later: int | None = None
+    later_guidance: float | None = None
     hires: Hires | None = None
     facts: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     handover: float | None = None
@@ -100,6 +102,8 @@ class Request:
             raise RequestError(f"steps must lie between 1 and {MAX_STEPS}, not {self.steps}")
         if self.later is not None and not 1 <= self.later <= MAX_STEPS:
             raise RequestError(f"the later steps must lie between 1 and {MAX_STEPS}, not {self.later}")
+        if self.later_guidance is not None and not math.isfinite(self.later_guidance):
+            raise RequestError(f"the later guidance must be a finite number, not {self.later_guidance}")
         self._check_guidance()
         if not 0.0 <= self.rescale <= 1.0:
             raise RequestError(f"rescale must lie between 0 and 1, not {self.rescale}")

@@ -17,6 +17,7 @@ from tests.upscaler import tiny_upscaler
 X2 = str(tiny_upscaler())
 WRONG: dict[str, dict[str, str]] = {
     "--upscale-with": {"figurine5": "unknown model", str(tiny("sd1")): "must enlarge latents"},
+    "--later-guidance": {"4": "no model draws on", f"nan --upscale-with {X2}": "finite number"},
     "--later-steps": {"4": "no model draws on", f"0 --upscale-with {X2}": "between 1 and 1000, not 0"},
 }
 
@@ -57,6 +58,13 @@ def test_cascade_draws_from_text_and_obeys_the_steps_of_its_decoder(shell: Shell
     shell.drawn(*size, "--later-steps", "2", "-o", "few.png", model=tiny_cascade())
     assert shell.pixels not in seen
     assert shell.run("reproduce", "few.png", "-m", str(tiny_cascade())).out.startswith("bit-equal")
+    shell.drawn(*size, "--later-steps", "2", "--later-guidance", "4", "-o", "led.png", model=tiny_cascade())
+    led = shell.pixels
+    words = ("--later-steps", "2", "--later-guidance", "4", "--negative", "a red hat")
+    recipe = shell.drawn(*size, *words, "-o", "away.png", model=tiny_cascade())
+    assert len({led, shell.pixels, *seen}) == 3
+    assert recipe.later_guidance == 4.0
+    assert shell.run("reproduce", "away.png", "-m", str(tiny_cascade())).out.startswith("bit-equal")
     assert "does not do the task 'image'" in wrong(shell.generate(*size, "--image", "few.png", model=tiny_cascade()))
 
 
