@@ -77,7 +77,7 @@ def test_strangers_change_no_bit() -> None:
 def test_what_cannot_be_is_refused() -> None:
     for drawing, change, words in (
         (pipe("sdxl"), {}, "give a refiner"),
-        (replace(pipe("sd1"), refiner=pipe("sdxl")), {"skip": 2}, "allows 1 layers to be skipped, not 2"),
+        (replace(pipe("sd1"), refiner=pipe("sdxl")), {"skip": 2}, "1 layers can be skipped, not 2"),
         (REFINED, {"handover": 0.9995}, "the refiner has no step"),
         (REFINED, {"handover": 0.01}, "the model itself has no step"),
         (REFINED, {"image": picture(), "mask": mask()}, "cannot both be"),

@@ -1,11 +1,11 @@
-"""Distilled models draw what the reference's pipelines draw: LCM, Turbo, Lightning, and Hyper or TCD, by their settings.
+"""Distilled models draw what the reference draws: LCM, Turbo, Lightning, and Hyper or TCD, by their settings.
 
 Everything is float64 but for the reference's tables; the noise of the steps is ours, in the order in which they ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -24,15 +24,19 @@ from tests.parity.pipelines import config_of, latents, noise_of, ours, reference
 
 PROMPT, SEED, ROUNDED = "a person with green hair", 7, 2e-5
 LCM = {
-    **{"original_inference_steps": 50, "timestep_scaling": 10.0, "set_alpha_to_one": True, "thresholding": False},
-    **{"rescale_betas_zero_snr": False, "trained_betas": None},
+    "original_inference_steps": 50,
+    "timestep_scaling": 10.0,
+    "set_alpha_to_one": True,
+    "thresholding": False,
+    "rescale_betas_zero_snr": False,
+    "trained_betas": None,
 }
 TRAILING = {"timestep_spacing": "trailing", "set_alpha_to_one": None, "clip_sample": None}
 Queue = Callable[[str, Pipe, Request], None]
 
 
 @pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
+def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     """Make a scheduler of the reference draw, step after step, what our run of a request draws."""
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
 
@@ -46,7 +50,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
 
         monkeypatch.setattr(import_module(f"diffusers.schedulers.{scheduler}"), "randn_tensor", noise)
 
-    yield lay
+    return lay
 
 
 def theirs(pipe: Any, steps: int, **asked: Any) -> Tensor:

@@ -60,6 +60,8 @@ def to_file(index: Index, place: Path) -> Written:
         FileError: the file cannot be written.
     """
     folder = index.folder
+    if "low_res_scheduler" in index.parts:
+        raise WeightsError(f"{folder}: no single file says how noisy the small picture is; keep the folder")
     have = {name for name in index.parts if name in WHOLE or name.startswith("text_encoder")}
     configs = {name: read_json(folder / name / "config.json") for name in sorted(have)}
     variant = _variant(folder, index, configs)
