@@ -139,8 +139,10 @@ def test_a_preview_of_another_autoencoder_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "change", "words"),
     [
-        ("sd1", {"out_channels": 8}, "writes 8 channels"),
-        ("sdxl", {"projection_class_embeddings_input_dim": 12 + 5 * 4}, "XL's refiner.* is not supported"),
+        ("sd1", {"out_channels": 12}, "writes 12 channels"),
+        ("sdxl", {"projection_class_embeddings_input_dim": 12 + 4 * 4}, "a refiner's four and a score are 32"),
+        ("depth", {"in_channels": 6}, "reads 6 channels; known are 4"),
+        ("x4", {"num_class_embeds": None}, "reads 7 channels; known are"),
     ],
 )
 def test_a_network_that_is_told_or_says_something_else_is_refused_at_load(
