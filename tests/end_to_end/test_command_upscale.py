@@ -22,7 +22,10 @@ WRONG: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("flag", "value"), [(flag, value) for flag, values in WRONG.items() for value in values])
+CASES = [(flag, value) for flag, values in WRONG.items() for value in values]
+
+
+@pytest.mark.parametrize(("flag", "value"), CASES, ids=range(len(CASES)))  # values hold folders that are new each time
 def test_a_value_that_cannot_be_is_one_line_and_leaves_nothing(flag: str, value: str, shell: Shell) -> None:
     assert WRONG[flag][value] in wrong(shell.generate(flag, *value.split()), 2)
     assert shell.names() == []
