@@ -19,6 +19,7 @@ from safelight.runtime import device
 from tests.architecture.flags import FILE
 from tests.end_to_end.shell import PROMPT, Said, Shell, wrong
 from tests.end_to_end.test_command_passes import WRONG as PASSES
+from tests.end_to_end.test_command_upscale import WRONG as LATER
 from tests.generate.scenes import mask, picture
 from tests.models import tiny
 
@@ -135,6 +136,7 @@ TOLD_BY_ITS_OWN_TEST = {
     *("--output", "--force", "--json", "--from", "--quality"),
     *("--variant", "--tokenizer", "--allow-pickle", "--download"),
     *PASSES,
+    *LATER,
     *("--emphasis", "--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
 }
 
