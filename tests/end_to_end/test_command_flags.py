@@ -133,10 +133,8 @@ WRONG: dict[str, dict[str, str]] = {
 FILES = {"none.png", ".", "none/x.png", "none/x.gif"}  # what is wrong with these is a file, exit code 1
 TOLD_BY_ITS_OWN_TEST = {
     *("--prompt-file", "--model", "--weak-model", "--count", "--image", "--strength", "--mask"),
-    *("--output", "--force", "--json", "--from", "--quality"),
-    *("--variant", "--tokenizer", "--allow-pickle", "--download"),
-    *PASSES,
-    *LATER,
+    *("--output", "--force", "--json", "--from", "--quality", "--variant", "--tokenizer", "--allow-pickle"),
+    *("--download", *PASSES, *LATER),
     *("--emphasis", "--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
 }
 
