@@ -201,8 +201,8 @@ def sample(evaluate: Evaluate, job: Job) -> Iterator[Step]:
 def sample_many(evaluate: Evaluate, jobs: Iterable[Job]) -> Iterator[tuple[int, Step]]:
     """Draw strangers together; yields (place of the job, Step) after every evaluation of each.
 
-    Jobs of equal width, kind, shape, dtype and device share calls. Every picture has the bits it would have alone, given
-    that ``evaluate`` treats rows independently at a fixed width. Closing the iterator ends all runs.
+    Jobs of equal width, kind, shape, dtype and device share calls. Every picture has the bits it would have alone,
+    given that ``evaluate`` treats rows independently at a fixed width. Closing the iterator ends all runs.
     """
     pictures = [_Picture(place, job) for place, job in enumerate(jobs)]
     try:

@@ -154,8 +154,8 @@ def settle(model: Model, request: Request, weak: Model | None = None, refiner: M
 def _inversion(model: Model, first: Settled, text: str) -> Settled:
     """The way up from the image, by the levels that ``first`` comes down, under the text alone.
 
-    A mask would change nothing on the way up, but for networks that are shown what it hides. Calls are as wide as on the
-    way down, since that is what a recipe records.
+    A mask would change nothing on the way up, but for networks that are shown what it hides. Calls are as wide as on
+    the way down, since that is what a recipe records.
     """
     asked = replace(
         first.request,
