@@ -41,8 +41,8 @@ def test_what_is_finished_is_kept_and_nothing_else_begins(
     calls: list[int] = []
     ours = task.evaluator
 
-    def evaluator(model: Any) -> Asked:
-        ask = ours(model)
+    def evaluator(*models: Any) -> Asked:
+        ask = ours(*models)
 
         def counted(x: Tensor, levels: Sequence[Any], conds: Sequence[Any]) -> Tensor:
             calls.append(len(x))

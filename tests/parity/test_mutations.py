@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from safelight.core.path import Level
 from safelight.encoders import clip
 from safelight.families.sd import model, scheduler
-from safelight.generate import image as task
+from safelight.generate import answer
 from safelight.generate.request import Request
 from safelight.nn import mlp
 from safelight.nn.resnet import Downsample
@@ -147,7 +147,7 @@ def test_the_last_layer_for_the_penultimate() -> None:
 
 def test_the_causal_mask_dropped(monkeypatch: Patch) -> None:
     right = clip.attend
-    monkeypatch.setattr(clip, "attend", lambda q, k, v, *, causal: right(q, k, v))
+    monkeypatch.setattr(clip, "attend", lambda q, k, v, *, mask, causal: right(q, k, v))
     assert clip_error("ViT-L") > 1e3 * BAR
 
 
@@ -207,12 +207,12 @@ def test_the_drawings_are_green_without_a_mutation(kind: str) -> None:
 
 
 def test_the_sign_of_v_flipped(monkeypatch: Patch) -> None:
-    right = task.denoised_rows
+    right = answer.denoised_rows
 
     def wrong(kind: str, x: Tensor, out: Tensor, levels: list[Level]) -> Tensor:
         return right(kind, x, -out, levels)
 
-    monkeypatch.setattr(task, "denoised_rows", wrong)
+    monkeypatch.setattr(answer, "denoised_rows", wrong)
     assert drawing_error("sd2") > 1e3 * BAR
 
 
