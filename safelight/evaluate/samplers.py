@@ -101,9 +101,8 @@ def measure(pipe: Pipe, names: Sequence[str], prompts: Sequence[Prompt], rows: i
     wanted = solution(pipe, prompts, rows, tell) if any(solves(SAMPLERS[name]) for name in names) else []
     for name in names:
         row = SAMPLERS[name]
-        plan = {affordable(pipe, row, budget) for budget in BUDGETS} - {None}
-        for steps in sorted(plan) or [BUDGETS[-1]]:  # type: ignore[type-var]
-            assert steps is not None
+        plan = {steps for budget in BUDGETS if (steps := affordable(pipe, row, budget)) is not None}
+        for steps in sorted(plan or {BUDGETS[-1]}):
             asked = [request(row, steps, prompt.text, seed, rows) for seed, prompt in enumerate(prompts)]
             pictures, spent = drawn(pipe, asked, tell, f"{name}, {steps} steps")
             seen = read_all([np.asarray(each.image) for each in pictures], 1, _nobody)

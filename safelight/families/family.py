@@ -7,11 +7,12 @@ exports one `Family`. Neither knows the other's names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from safelight.core.path import Level
@@ -43,6 +44,22 @@ class Cond(Protocol):
 
     def stretch(self: Self, times: int) -> Self:
         """The same text told ``times`` over, as long as another; what is attended to is told no more than once."""
+
+
+def joined(records: Sequence[Any]) -> dict[str, Tensor]:
+    """The rows of all records, field by field; what no record holds is left out."""
+    columns: dict[str, Tensor] = {}
+    for each in fields(records[0]):
+        tensors = [tensor for record in records if (tensor := getattr(record, each.name)) is not None]
+        if tensors:
+            columns[each.name] = torch.cat(tensors)
+    return columns
+
+
+def moved(record: Any, like: Tensor) -> dict[str, Tensor]:
+    """The fields on the device of ``like``, and numbers with a fraction in its format."""
+    held = {f.name: t for f in fields(record) if (t := getattr(record, f.name)) is not None}
+    return {name: t.to(like.device, like.dtype if t.is_floating_point() else t.dtype) for name, t in held.items()}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from safelight.errors import ConfigError, PromptError, RequestError
 from safelight.families.cascade.model import CascadeConfig
 from safelight.families.cascade.parts import COMBINED, DECODER, Stage, read_stage_a, read_stages
-from safelight.families.family import Defaults, Enlarge, Family, Model, Prompt, Words
+from safelight.families.family import Defaults, Enlarge, Family, Model, Prompt, Words, joined, moved
 from safelight.vae.latent import LatentSpec
 from safelight.weights.folder import Index
 
@@ -47,13 +47,7 @@ class Told:
 
     def cat(self, others: Sequence[Told]) -> Told:
         """The rows of this record followed by those of the others."""
-        records = [self, *others]
-        joined: dict[str, Tensor] = {}
-        for field in fields(self):
-            tensors = [tensor for record in records if (tensor := getattr(record, field.name)) is not None]
-            if tensors:
-                joined[field.name] = torch.cat(tensors)
-        return Told(**joined)
+        return Told(**joined([self, *others]))
 
     def repeat(self, rows: int) -> Told:
         """A record of one row as ``rows`` equal ones."""
@@ -61,10 +55,7 @@ class Told:
 
     def to(self, like: Tensor) -> Told:
         """The same record on the device, and in the number format, of ``like``."""
-        moved = {
-            f.name: t.to(like.device, like.dtype) for f in fields(self) if (t := getattr(self, f.name)) is not None
-        }
-        return Told(**moved)
+        return Told(**moved(self, like))
 
     def stretch(self, times: int) -> Told:
         """The same record: its text is always of one length.

@@ -7,7 +7,7 @@ Podell et al. 2023, section 2.2 (sizes and crops); the released pipelines' folde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from safelight.encoders.chunks import Chunk
 from safelight.encoders.emphasis import EMPHASES, lay, weighed
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError
-from safelight.families.family import Defaults, Enlarge, Fact, Family, Model, Ported, Prompt, Words
+from safelight.families.family import Defaults, Enlarge, Fact, Family, Model, Ported, Prompt, Words, joined, moved
 from safelight.families.sd import facts, scheduler, shown
 from safelight.families.sd.model import Added, UNet
 from safelight.families.sd.parts import Parts, Reader, pooled_width, read_parts, read_tokenizers
@@ -58,13 +58,7 @@ class Told:
 
     def cat(self, others: Sequence[Told]) -> Told:
         """The rows of this record followed by those of the others."""
-        records = [self, *others]
-        joined: dict[str, Tensor] = {}
-        for field in fields(self):
-            tensors = [tensor for record in records if (tensor := getattr(record, field.name)) is not None]
-            if tensors:
-                joined[field.name] = torch.cat(tensors)
-        return Told(**joined)
+        return Told(**joined([self, *others]))
 
     def repeat(self, rows: int) -> Told:
         """A record of one row as ``rows`` equal ones."""
@@ -72,12 +66,7 @@ class Told:
 
     def to(self, like: Tensor) -> Told:
         """The same record on the device, and in the number format, of ``like``."""
-        moved = {
-            f.name: t.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
-            for f in fields(self)
-            if (t := getattr(self, f.name)) is not None
-        }
-        return Told(**moved)
+        return Told(**moved(self, like))
 
     def stretch(self, times: int) -> Told:
         """The text ``times`` over: attention takes the mean of equal tokens, so nothing changes but the length."""
