@@ -1,0 +1,1 @@
+"""What is laid over a loaded model: changed layers, guided networks, pictures as prompts, learned words."""
