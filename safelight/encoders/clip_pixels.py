@@ -82,15 +82,21 @@ class ClipPixels:
         mean, std = (torch.tensor(three, dtype=torch.float32)[:, None, None] for three in (self.mean, self.std))
         return torch.stack([(self.cut(picture) - mean) / std for picture in pictures])
 
+    def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """To which (width, height) a picture of this one is fitted.
+
+        Raises:
+            ImageError: it is so long and thin that this would fill the memory.
+        """
+        short, long = sorted(size)
+        length = int(self.shortest * long / short)
+        if length > LONGEST:
+            raise ImageError(f"a picture of {size[0]}x{size[1]} is too long for its width; cut it first")
+        return (self.shortest, length) if size[0] <= size[1] else (length, self.shortest)
+
     def cut(self, picture: Image.Image) -> Tensor:
         """The middle of a picture: float32 [3, edge, edge] in [0, 1]; black where it is smaller than that."""
-        rgb = flat(picture)
-        short, long = sorted(rgb.size)
-        fitted = int(self.shortest * long / short)
-        if max(fitted, self.shortest) > LONGEST:
-            raise ImageError(f"a picture of {rgb.width}x{rgb.height} is too long for its width; cut it first")
-        size = (self.shortest, fitted) if rgb.width <= rgb.height else (fitted, self.shortest)
-        rgb = rgb.resize(size, Image.Resampling.BICUBIC)
+        rgb = flat(picture).resize(self.fitted(picture.size), Image.Resampling.BICUBIC)
         # The released processor pads what is too small, and rounds the padding up.
         left, top = ((edge - self.edge) // 2 for edge in rgb.size)
         rgb = rgb.crop((left, top, left + self.edge, top + self.edge))

@@ -86,10 +86,13 @@ class Attention(nn.Module):
         ``forward`` behind the first projections: for those who change what is asked, not how it is answered.
         """
         q, k, v = (split_heads(y, self.heads) for y in (q, k, v))
-        if self.upcast and q.dtype in (torch.float16, torch.bfloat16):
-            y = attend(q.float(), k.float(), v.float()).to(v.dtype)
-        else:
-            y = attend(q, k, v)
+        y = self.read(q, k, v)
         if beside is not None:
             y = beside(self.name, self, q, y)
         return self.to_out[0](merge_heads(y))
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`attend`, in float32 where the layer overflows: [B, H, N, D], [B, H, M, D] twice -> [B, H, N, D]."""
+        if self.upcast and q.dtype in (torch.float16, torch.bfloat16):
+            return attend(q.float(), k.float(), v.float()).to(v.dtype)
+        return attend(q, k, v)
