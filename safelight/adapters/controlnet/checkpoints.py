@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from safelight.adapters.controlnet.model import ControlNet, ControlNetConfig
+from safelight.adapters.controlnet.union import ControlNetUnion, UnionConfig
 from safelight.errors import ConfigError, WeightsError
 from safelight.families.sd.single import understand
-from safelight.weights.load import fill, load_part, read, unfilled
+from safelight.weights.folder import read_json, weight_files
+from safelight.weights.load import fill, read, unfilled
 from safelight.weights.moves import to_ours
 
 PART = "controlnet"
+UNION = "task_embedding"
+"""A tensor that only networks for several kinds of hints have."""
 
 
 def load_controlnet(path: Path, *, variant: str = "", pickles: bool = False) -> ControlNet:
@@ -30,7 +34,8 @@ def load_controlnet(path: Path, *, variant: str = "", pickles: bool = False) -> 
         ConfigError: ``config.json`` describes another network.
     """
     if path.is_dir():
-        return load_part(path, build, variant=variant, pickles=pickles)
+        raw = read_json(path / "config.json")
+        return filled(path, raw, read(weight_files(path, variant, pickles=pickles), pickles=pickles))
     told = understand(path, pickles=pickles)
     component = told.found.component(PART)
     if component is None:
@@ -39,25 +44,37 @@ def load_controlnet(path: Path, *, variant: str = "", pickles: bool = False) -> 
     tensors = read(path, pickles=pickles)
     if component.plan.moves:
         tensors = to_ours(tensors, component.plan.moves, component.prefix)
-    return filled(path, told.configs[PART], tensors, build)
+    return filled(path, told.configs[PART], tensors)
 
 
-def build(raw: Mapping[str, Any]) -> ControlNet:
-    """An unfilled network of a released ``config.json``; see `ControlNetConfig.from_dict`."""
-    return ControlNet(ControlNetConfig.from_dict(raw))
-
-
-def filled(
-    path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor], make: Callable[[Mapping[str, Any]], Any]
-) -> Any:
-    """What ``make`` builds of a configuration, holding ``tensors``, in evaluation mode.
+def filled(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ControlNet:
+    """The network that ``raw`` describes, holding ``tensors``, in evaluation mode.
 
     Raises:
         WeightsError, ConfigError: they do not fit; the message begins with ``path``.
     """
     try:
-        module = unfilled(raw, make)
+        if UNION in tensors:
+            said = {**shape_of_union(tensors), **raw}
+            module: ControlNet = unfilled(said, lambda told: ControlNetUnion(UnionConfig.from_dict(told)))
+        else:
+            module = unfilled(raw, lambda told: ControlNet(ControlNetConfig.from_dict(told)))
         fill(module, tensors)
-    except (ConfigError, WeightsError) as error:
-        raise type(error)(f"{path}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path / 'config.json' if path.is_dir() else path}: {error}") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
     return module.eval()
+
+
+def shape_of_union(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a union network's configuration says of its transformer, as far as shapes tell."""
+    kinds, width = tensors[UNION].shape if tensors[UNION].ndim == 2 else (0, 0)
+    layers = {name.split(".")[1] for name in tensors if name.startswith("transformer_layes.")}
+    projection = tensors.get("spatial_ch_projs.weight")
+    return {
+        "num_control_type": kinds,
+        "num_trans_channel": width,
+        "num_trans_layer": len(layers),
+        "num_proj_channel": len(projection) if projection is not None else width,
+    }

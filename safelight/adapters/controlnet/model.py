@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from safelight.nn.transformer import TransformerBlock
 OF_THE_UNET = ("sample_size", "out_channels", "up_block_types", "time_cond_proj_dim")
 """Settings that a network without a way up does not have."""
 ORDERS = ("rgb", "bgr")
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def beside(unet: UNet, *, widths: tuple[int, ...] = (16, 32, 96, 256), channels:
     return net.to(unet.conv_in.weight)
 
 
-def zero(layer: nn.Conv2d) -> nn.Conv2d:
+def zero(layer: Layer) -> Layer:
     """The same layer with nothing in it."""
     assert layer.bias is not None
     nn.init.zeros_(layer.weight)
