@@ -1,1 +1,1 @@
-"""What stands beside a model and speaks through its ports: control networks, adapters of layers and of words."""
+"""What is laid over a loaded model: changed layers, guided networks, pictures as prompts, learned words."""

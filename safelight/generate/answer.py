@@ -7,17 +7,19 @@ bits of a row depend on W alone (docs/learn/seeds.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from safelight.adapters.use import Aid, Call
 from safelight.core.path import Level
 from safelight.core.prediction import denoised_rows
 from safelight.families.family import Model
 from safelight.nn import perturb
 from safelight.nn.perturb import Perturbation, Watch
+from safelight.nn.ports import Ports
 
 Evaluate = Callable[[Tensor, Sequence[Level], Sequence[Any]], Tensor]
 
@@ -32,12 +34,14 @@ class Asked:
         watch: name of a self-attention layer: the answer is then that about an x whose prediction was blurred where
             this layer looks (SAG), which takes two network calls.
         weak: whether the weaker network answers.
+        aids: what adapters add.
     """
 
     cond: Any
     perturbation: Perturbation | None = None
     watch: str = ""
     weak: bool = False
+    aids: tuple[Aid, ...] = ()
 
 
 def evaluator(model: Model, weak: Model | None = None) -> Evaluate:
@@ -77,7 +81,10 @@ def _ask(model: Model, x: Tensor, levels: Sequence[Level], asked: Sequence[Asked
 
     def said(shown: Tensor, through: perturb.Ports) -> Tensor:
         seen = shown.to(weight.dtype)
-        if through is perturb.NO_PORTS or model.ported is None:
+        if model.ported is None:
+            return model.predict(seen, t, told).to(x.dtype)
+        through = aided(asked, levels, Call(seen, t, told, model.ported.predict), through)
+        if through is perturb.NO_PORTS:
             return model.predict(seen, t, told).to(x.dtype)
         return model.ported.predict(seen, t, told, through).to(x.dtype)
 
@@ -99,3 +106,19 @@ def _ask(model: Model, x: Tensor, levels: Sequence[Level], asked: Sequence[Asked
     # that are not watched are asked the same again, and answer the same.
     x0 = denoised_rows(model.prediction, x, said(worse, ports)[:, : x.shape[1]], levels)
     return torch.cat([x0, spread], dim=1) if model.ranged else x0
+
+
+def aided(asked: Sequence[Asked], levels: Sequence[Level], call: Call, ports: Ports) -> Ports:
+    """The ports with what the adapters of all rows add, each to its own rows; the same where none is at work."""
+    for aid in dict.fromkeys(aid for each in asked for aid in each.aids):
+        mine = [aid in each.aids and aid.on(level) for each, level in zip(asked, levels)]
+        if any(mine):
+            ports = aid.ports(call, torch.tensor(mine, device=call.x.device), ports)
+    return ports
+
+
+def with_aids(question: Any, aids: tuple[Aid, ...]) -> Any:
+    """A question, or a plain condition, and what adapters add to it."""
+    if not aids:
+        return question
+    return replace(question, aids=aids) if isinstance(question, Asked) else Asked(question, aids=aids)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from safelight.adapters.use import Aid, Aids, Place
 from safelight.core.constrain import Keep
 from safelight.core.kinds import Variation
 from safelight.core.noise import draw, key, until
@@ -24,6 +25,7 @@ from safelight.encoders.emphasis import MOST, script
 from safelight.errors import PromptError, RequestError
 from safelight.families.family import Model, Prompt, Words
 from safelight.generate.answer import evaluator as evaluator
+from safelight.generate.answer import with_aids
 from safelight.generate.compose import numbers, questions
 from safelight.generate.facts import plain
 from safelight.generate.picture import to_depth, to_mask, to_tensor
@@ -85,6 +87,7 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
         weaker = {text: weak.encode(_prompt(weak, settled, text)) for text in mine}
     lengths = common([*mine.values(), *theirs.values()]), common([*weaker.values()])
     over = _over(model, settled)
+    aids = _aids(model, settled)
     made: dict[tuple[str, str], dict[str, Any]] = {}
     for pair in dict.fromkeys(zip(prompts, negatives)):
         conds = {"cond": _stretched(mine[pair[0]], lengths[0])}
@@ -100,7 +103,8 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
             conds = {name: _enlarging(model, settled, cond, over.small) for name, cond in conds.items()}
         if over.depth is not None and model.deepen is not None:
             conds = {name: model.deepen(cond, over.depth) for name, cond in conds.items()}
-        made[pair] = {**conds, **questions(model, settled.request, conds, conds.get("weak"))}
+        asked = {**conds, **questions(model, settled.request, conds, conds.get("weak"))}
+        made[pair] = {name: with_aids(each, aids[_side(name, "uncond" in asked)]) for name, each in asked.items()}
     first = next(iter(made.values()))
     conds = first
     if len(made) > 1:
@@ -109,6 +113,21 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     cut = [end for words in (*mine.values(), *theirs.values()) for end in words.cut]
     state = over.known if settled.inverts else None
     return Scene(conds, tuple(cut), over.known, over.mask, state, lengths)
+
+
+def _aids(model: Model, settled: Settled) -> dict[str, tuple[Aid, ...]]:
+    """What the adapters of the request do, by the side of the guidance; nothing for another model's answers."""
+    place = Place(model, settled.size, tuple(settled.levels), settled.request.seed)
+    ready = [use.ready(place) for use in settled.request.adapters]
+    sides = {side: tuple(aid for each in ready if (aid := getattr(each, side)) is not None) for side in Aids._fields}
+    return {**sides, "": ()}
+
+
+def _side(branch: str, guided: bool) -> str:
+    """Whose adapters a branch has: the prompt's, those of what is led away from, or none (another network's)."""
+    if branch == "weak":
+        return ""
+    return "uncond" if branch == "uncond" or (branch == "degraded" and guided) else "cond"
 
 
 def texts(settled: Settled, text: str) -> list[str]:

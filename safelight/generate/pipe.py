@@ -278,6 +278,7 @@ class Pipe:
             size=settled.size,
             skip=request.skip,
             emphasis=request.emphasis,
+            adapters=[dict(use.told()) for use in request.adapters],
             rows=settled.rows,
             device=self.place.device.type,
             dtype=str(self.place.dtype).removeprefix("torch."),

@@ -59,6 +59,7 @@ class Recipe:
         upscaler: the model that drew it larger from its latents, as ``model``; None without.
         later, later_guidance: steps and guidance of the model that drew on from what ``model`` drew; None where none
             did.
+        adapters: what was used of ControlNets, image prompts and the like: ``kind``, ``name``, ``files`` and numbers.
         image, mask, depth: SHA-256 of the pixels that came in, and their file names; None without.
         camera: the canonical camera of the model's pictures, where it has one.
     """
@@ -91,6 +92,7 @@ class Recipe:
     ensd: int = 0
     variation: tuple[int, float] | None = None
     emphasis: str = "none"
+    adapters: list[Mapping[str, Any]] = field(default_factory=list)
     image: Mapping[str, str] | None = None
     mask: Mapping[str, str] | None = None
     depth: Mapping[str, str] | None = None
@@ -222,6 +224,11 @@ def _hires(value: Any) -> bool:
     return pair and len(value) == 6 and value.get("upscaler") in list(UPSCALERS)
 
 
+def _adapter(value: Any) -> bool:
+    there = isinstance(value, Mapping) and _text(value.get("kind")) and _text(value.get("name"))
+    return there and _table(_text)(value.get("files"))
+
+
 def _interval(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(_number(end) or end == "inf" for end in value)
 
@@ -239,6 +246,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "guidance": lambda value: _number(value) or (isinstance(value, list) and bool(value) and all(map(_number, value))),
     "interval": lambda value: value is None or _interval(value),
     "rules": lambda value: isinstance(value, list) and all(map(_rule, value)),
+    "adapters": lambda value: isinstance(value, list) and all(map(_adapter, value)),
     **dict.fromkeys(
         ("weak", "upscaler"),
         lambda value: value is None or (isinstance(value, Mapping) and _table(_text)(value.get("files", {}))),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from PIL.Image import Image
 
+from safelight.adapters.use import Use
 from safelight.core.path import Level
 from safelight.encoders.emphasis import emphasis
 from safelight.errors import PromptError, RequestError
@@ -59,6 +60,7 @@ class Request:
         skip: layers of the text encoder left out at its end, 0 for none.
         emphasis: how weights in the prompts are written and what they do: ``none`` (nothing is a sign), ``a1111``,
             ``comfyui`` or ``compel``.
+        adapters: what is used of ControlNets, image prompts and the like; see `safelight.adapters.use.Use`.
         rows: rows of every network call, 0 for as many as the guidance needs; more buys throughput for batches.
             Pictures of equal ``rows`` are equal to the last bit.
 
@@ -95,6 +97,7 @@ class Request:
     handover: float | None = None
     skip: int = 0
     emphasis: str = "none"
+    adapters: Sequence[Use] = ()
     rows: int = 0
 
     def __post_init__(self) -> None:
@@ -120,6 +123,7 @@ class Request:
         if self.hires and self.hires.steps is not None and not 1 <= self.hires.steps <= MAX_STEPS:
             raise RequestError(f"the steps of hires must lie between 1 and {MAX_STEPS}, not {self.hires.steps}")
         object.__setattr__(self, "facts", plain(self.facts))
+        object.__setattr__(self, "adapters", tuple(self.adapters))
         self._check_handover()
         if self.hires and self.mask:
             raise RequestError("hires draws the whole picture again; leave the mask out, or enlarge before painting")

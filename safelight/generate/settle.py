@@ -10,6 +10,7 @@ from itertools import islice, pairwise
 import torch
 from PIL import Image
 
+from safelight.adapters import use
 from safelight.core import kinds, schedule
 from safelight.core.guidance import Guidance, Unguided
 from safelight.core.kinds import Variation
@@ -216,7 +217,7 @@ def _handed(model: Model, first: Settled, handover: float, refiner: Model | None
     if not 0 < place < last:
         who = "the refiner" if place else "the model itself"
         raise RequestError(f"handed over at {handover:g}, {who} has no step to do; move it, or take more steps")
-    levels, asked = first.levels[place:], replace(request, rows=first.rows)
+    levels, asked = first.levels[place:], replace(request, rows=first.rows, adapters=())  # which are the first model's
     bound = first.sampler.sampler.bind(refiner.path, first.sampler.options)
     # Over the whole schedule, as the first's: an interval, or a scale for each step, may lie in either part.
     rule = compose(refiner, asked, first.levels, both=bound.sampler.uncond, weak=None)
@@ -266,6 +267,7 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
         to_mask(request.mask, size)
     if request.depth is not None:
         to_depth(request.depth, size)
+    use.checked(request.adapters, model, size)
     bound = sampler.bind(model.path, options)
     if idle := sampler.idle(options):
         raise RequestError(idle)

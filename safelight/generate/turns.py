@@ -50,7 +50,8 @@ class Scenes:
     def read(self, settled: Settled) -> task.Scene:
         """The scene of this picture."""
         asked = replace(settled.request, variation=None)
-        if self.model.enlarge is None:  # noise on what is enlarged belongs to the picture's seed
+        # Noise on what is enlarged, or on a reference, belongs to the picture's seed.
+        if self.model.enlarge is None and not any(use.seeded for use in asked.adapters):
             asked = replace(asked, seed=0)
         if self.last is None or self.last[0] != asked:
             self.last = asked, task.read(self.model, settled, self.weak)

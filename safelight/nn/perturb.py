@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class Watch:
                 self.seen = attended(q, k)[:, None].unflatten(2, grid(y.shape[1], self.size))
             return layer(y) if inner.override is None else inner.override(name, layer, y)
 
-        return Ports(override=override, passage=inner.passage)
+        return replace(inner, override=override)
 
 
 def degraded(x: Tensor, x0: Tensor, alpha: Tensor, seen: Tensor) -> Tensor:
