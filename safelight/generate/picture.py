@@ -11,15 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from safelight.adapters.picture import flat
 from safelight.errors import ImageError
 
 
 def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
     """A picture as [1, 3, H, W] in [-1, 1]: transparency over white, fitted to ``size`` (Lanczos) where it differs."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        over = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    rgb = picture.convert("RGB")
+    rgb = flat(picture)
     if rgb.size != size:
         rgb = rgb.resize(size, Image.Resampling.LANCZOS)
     return colours(np.array(rgb)[None])

@@ -9,7 +9,6 @@ picture.image.save("hat.png", pnginfo=picture.metadata())
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from safelight.adapters.picture import fingerprint
 from safelight.core.path import Level
 from safelight.core.sample import sample_many
 from safelight.errors import PredictionError, WeightsError
@@ -345,10 +345,7 @@ def enlarged(settled: Settled) -> dict[str, Any] | None:
 
 def source(picture: Image | None) -> dict[str, str] | None:
     """What a recipe says of a picture that came in: the hash of its pixels, and its file's name, never its folder."""
-    if picture is None:
-        return None
-    digest = hashlib.sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes()).hexdigest()
-    return {"sha256": digest, "file": Path(str(getattr(picture, "filename", ""))).name}
+    return None if picture is None else fingerprint(picture)
 
 
 def below(model: Path, file: Path) -> str:

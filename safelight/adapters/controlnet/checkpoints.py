@@ -10,11 +10,15 @@ from torch import Tensor
 
 from safelight.adapters.controlnet.model import ControlNet, ControlNetConfig
 from safelight.adapters.controlnet.union import ControlNetUnion, UnionConfig
+from safelight.adapters.controlnet.use import Control
+from safelight.adapters.fitting import check_fit, unet_of
 from safelight.errors import ConfigError, WeightsError
+from safelight.families.family import Model
 from safelight.families.sd.single import understand
 from safelight.weights.folder import read_json, weight_files
 from safelight.weights.load import fill, read, unfilled
 from safelight.weights.moves import to_ours
+from safelight.weights.sound import unsound
 
 PART = "controlnet"
 UNION = "task_embedding"
@@ -45,6 +49,28 @@ def load_controlnet(path: Path, *, variant: str = "", pickles: bool = False) -> 
     if component.plan.moves:
         tensors = to_ours(tensors, component.plan.moves, component.prefix)
     return filled(path, told.configs[PART], tensors)
+
+
+def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool = False) -> Control:
+    """A control network, ready to be used with ``model``: where that computes, in its number format.
+
+    Args:
+        path, variant, pickles: see `load_controlnet`.
+
+    Raises:
+        RequestError: it was made for another model.
+        WeightsError, ConfigError: see `load_controlnet`; also a number in it that is none.
+    """
+    what = f"ControlNet {path.stem}"
+    unet = unet_of(what, model)
+    network = load_controlnet(path, variant=variant, pickles=pickles)
+    weight = unet.conv_in.weight
+    check_fit(what, network.config, weight.device, model)
+    network.to(weight).requires_grad_(False)
+    if broken := unsound(network):
+        raise WeightsError(f"{path}: the tensor {broken} holds what is no number in {weight.dtype}; download it again")
+    files = [path / "config.json", *weight_files(path, variant, pickles=pickles)] if path.is_dir() else [path]
+    return Control(network, path.stem, tuple(files))
 
 
 def filled(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ControlNet:

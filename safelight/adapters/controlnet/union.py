@@ -1,6 +1,6 @@
 """ControlNet for several kinds of hints in one network, shown together: the union networks of SDXL.
 
-Axes: B rows, C_0 channels of the finest level, h w grid, K kinds of hints, N hints shown. Source: Xinsir's "ControlNet++"
+Axes: B rows, C_0 channels of the finest level, h w grid, K kinds of hints. Source: Xinsir's "ControlNet++"
 (released 2024 without a paper) as diffusers' ControlNetUnionModel; released names, their spelling included.
 """
 
