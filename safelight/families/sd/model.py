@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -160,6 +160,17 @@ class Added:
     guidance: Tensor | None = None
 
 
+class Trunk(Protocol):
+    """What the way down is told through; a U-Net has it, and so has a network that is built beside one."""
+
+    time_embedding: StepEmbedding
+    class_embedding: nn.Embedding | None
+    add_embedding: StepEmbedding | None
+
+    @property
+    def config(self) -> UNetConfig: ...
+
+
 class UNet(nn.Module):
     """Predicts what `scheduler_config.json` says (eps, v or x0) from noisy latents, their time and a text.
 
@@ -205,7 +216,7 @@ class UNet(nn.Module):
         Raises:
             RequestError: the network needs something that ``added`` lacks, or a port has the wrong number of tensors.
         """
-        time = self.embed(x, t, added or Added())
+        time = embed(self, x, t, added or Added())
         x = self.conv_in(x)
         skips = [x]
         if len(ports.block_residuals) > len(self.down_blocks):
@@ -227,25 +238,30 @@ class UNet(nn.Module):
             x = block(x, taken, time, context, ports, skips[-1].shape[-2:] if skips else None)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
-    def embed(self, x: Tensor, t: Tensor, added: Added) -> Tensor:
-        """The vector [B, E] that tells every block the time and what was added; in the dtype of ``x``."""
-        flip, shift = self.config.flip_sin_to_cos, self.config.freq_shift
-        wave = sinusoid(t, self.config.block_out_channels[0], cosine_first=flip, shift=shift).to(x.dtype)
-        if self.config.time_cond_proj_dim and added.guidance is None:
-            raise RequestError("this network is told the guidance scale (time_cond_proj_dim); none was given")
-        time = self.time_embedding(wave, added.guidance)
-        if self.class_embedding is not None:
-            if added.labels is None:
-                raise RequestError("this network needs class labels (num_class_embeds); none were given")
-            time = time + self.class_embedding(added.labels)
-        if self.add_embedding is not None:
-            if added.pooled is None or added.times is None:
-                raise RequestError("this network needs pooled text and time ids (text_time); they were not given")
-            width = self.config.addition_time_embed_dim or 0
-            sizes = sinusoid(added.times.flatten(), width, cosine_first=flip, shift=shift).to(x.dtype)
-            told = torch.cat([added.pooled, sizes.reshape(len(x), -1)], dim=-1)
-            time = time + self.add_embedding(told.to(x.dtype))
-        return time
+def embed(network: Trunk, x: Tensor, t: Tensor, added: Added) -> Tensor:
+    """The vector [B, E] that tells every block the time and what was added; in the dtype of ``x``.
+
+    Raises:
+        RequestError: the network needs something that ``added`` lacks.
+    """
+    config = network.config
+    flip, shift = config.flip_sin_to_cos, config.freq_shift
+    wave = sinusoid(t, config.block_out_channels[0], cosine_first=flip, shift=shift).to(x.dtype)
+    if config.time_cond_proj_dim and added.guidance is None:
+        raise RequestError("this network is told the guidance scale (time_cond_proj_dim); none was given")
+    time = network.time_embedding(wave, added.guidance)
+    if network.class_embedding is not None:
+        if added.labels is None:
+            raise RequestError("this network needs class labels (num_class_embeds); none were given")
+        time = time + network.class_embedding(added.labels)
+    if network.add_embedding is not None:
+        if added.pooled is None or added.times is None:
+            raise RequestError("this network needs pooled text and time ids (text_time); they were not given")
+        width = config.addition_time_embed_dim or 0
+        sizes = sinusoid(added.times.flatten(), width, cosine_first=flip, shift=shift).to(x.dtype)
+        told = torch.cat([added.pooled, sizes.reshape(len(x), -1)], dim=-1)
+        time = time + network.add_embedding(told.to(x.dtype))
+    return time
 
 
 class DownBlock(nn.Module):
