@@ -290,7 +290,7 @@ def views(buffers: tuple[str, ...], first: int) -> int:
 
 def located(model: str) -> str:
     """The folder of a model by its name."""
-    from safelight.generate.models import locate
+    from safelight.generate.source import locate
 
     return str(locate(model))
 

@@ -6,20 +6,24 @@ No torch, no network; the tables are those of `safelight.weights.variants`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from safelight.errors import WeightsError
 from safelight.weights.dialects import Adapter, adapter
 from safelight.weights.header import Entry, Header
 from safelight.weights.keys import Plan, Shape, matches
-from safelight.weights.variants import Part, Tables, Variant, expected, tables
+from safelight.weights.variants import Part, Tables, Variant, expected, tables, tables_of
 
 CROSS = ".attn2.to_k.weight"
 VARIANT = "safelight.variant"
 """Where `safelight convert` says in the metadata what it wrote, for networks of sizes that nobody released."""
 TASKS = {4: "text", 9: "inpaint", 5: "depth", 7: "upscale", 8: "edit"}
 """What a U-Net is for, by the channels that it reads."""
+PARTS = {"clip": "text_encoder"}
+"""The part that a table is of, where they are not called the same."""
+FREE = frozenset({"conv_in.weight", "class_embedding.weight"})
+"""Tensors of a U-Net that differ with its task: what stands beside the latents, and noise levels."""
 
 
 @dataclass(frozen=True)
@@ -163,24 +167,47 @@ def _component(family: Tables, variant: Variant, part: Part, prefix: str, inside
     lost = tuple(prefix + name for name in (*plan.left, *bent))
     moves = tuple(move for move in plan.moves if move.theirs not in set(bent))
     full = Plan(moves, tuple(prefix + name for name in (*plan.unread, *skipped)), lost)
-    return _compared(family, variant, Component(part.name, part.table, prefix, full, ours, _numbers(ours.values())))
+    return compared(family, variant, Component(part.name, part.table, prefix, full, ours, _numbers(ours.values())))
 
 
 def _released(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
     """The variant and the one part of a file of a released folder."""
     names = {name if name.startswith("text_") or not _bare(name) else f"text_model.{name}": name for name in shapes}
     ours = {name: shapes[old] for name, old in names.items()}
+    width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS) and len(s) > 1), 0)
+    fits = [each for each in family.variants if each.width == width or each.name == said]
     for table_name, table in family.keys.parts.items():
-        if not table.ours or not ours.keys() >= set(table.ours):
-            continue
-        width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS) and len(s) > 1), 0)
-        variant = next((each for each in family.variants if each.width == width or each.name == said), None)
-        part = "text_encoder" if table_name == "clip" else table_name
-        unread = tuple(name for name in ours if table.passes(name))
-        kept = {name: shape for name, shape in ours.items() if name not in unread}
-        component = Component(part, table_name, "", Plan((), unread), kept, _numbers(kept.values()))
-        return variant, (_compared(family, variant, component) if variant else component,)
+        if table.ours and ours.keys() >= set(table.ours):
+            part = PARTS.get(table_name, table_name)
+            like, place, _ = _likest(fits or family.variants, ours, part)
+            return (like if fits else None), (_plain(family, table_name, place, ours, like),)
+    for table_name in family.keys.parts:  # the names that a part is known by may be the ones that are missing
+        part = PARTS.get(table_name, table_name)
+        like, place, full = _likest(family.variants, ours, part)
+        if full:
+            return (like if fits else None), (_plain(family, table_name, place, ours, like),)
     return None, ()
+
+
+def _plain(family: Tables, table: str, part: str, ours: Mapping[str, Shape], variant: Variant) -> Component:
+    """A part under its released names, beside the stored header of a variant."""
+    unread = tuple(name for name in ours if family.keys.parts[table].passes(name))
+    kept = {name: shape for name, shape in ours.items() if name not in unread}
+    made = Component(part, table, "", Plan((), unread), kept, _numbers(kept.values()))
+    return replace(compared(family, variant, made), part=part.removesuffix("_2"))
+
+
+def _likest(variants: Sequence[Variant], shapes: Mapping[str, Shape], part: str) -> tuple[Variant, str, bool]:
+    """Whose stored header of a part, the first or the second, the shapes resemble most, and whether by half."""
+    best, like, full = -1, (variants[0], part), False
+    for variant in variants:
+        stored = expected(tables_of(variant.family).folder)
+        for place in (part, f"{part}_2"):
+            header = stored.get(variant.expected.get(place, ""), {})
+            same = sum(shapes.get(name) == shape for name, shape in header.items())
+            if same > best:
+                best, like, full = same, (variant, place), 2 * same >= len(header) > 0
+    return *like, full
 
 
 def _bare(name: str) -> bool:
@@ -188,18 +215,18 @@ def _bare(name: str) -> bool:
     return name.startswith(("embeddings.token_embedding", "embeddings.position", "encoder.layers.", "final_layer_norm"))
 
 
-def _compared(family: Tables, variant: Variant, component: Component) -> Component:
+def compared(family: Tables, variant: Variant, component: Component) -> Component:
     """The part beside the stored header of its variant, where it has about its sizes."""
     stored = expected(family.folder).get(variant.expected.get(component.part, ""), {})
     same = sum(component.shapes.get(name) == shape for name, shape in stored.items())
+    component = replace(component, full=False, missing=(), extra=(), bent=())
     if not stored or same < len(stored) // 2:
         return component
-    free = (
-        {"conv_in.weight", "class_embedding.weight"} if component.part == "unet" else set()
-    )  # depth, mask, noise level
+    free = FREE if component.part == "unet" else frozenset()
     shapes = component.shapes
-    return Component(
-        *(component.part, component.table, component.prefix, component.plan, shapes, component.parameters, True),
+    return replace(
+        component,
+        full=True,
         missing=tuple(name for name in stored if name not in shapes),
         extra=tuple(name for name in shapes if name not in stored and name not in free),
         bent=tuple(n for n, s in stored.items() if n in shapes and shapes[n] != s and n not in free),

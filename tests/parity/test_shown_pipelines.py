@@ -22,9 +22,9 @@ from safelight.core.path import vp_scaled_linear
 from safelight.errors import RequestError, WeightsError
 from safelight.families.sd.convert import to_file
 from safelight.generate.hires import Hires
-from safelight.generate.models import Source
 from safelight.generate.pipe import load
 from safelight.generate.request import Request
+from safelight.generate.source import Source
 from safelight.weights.folder import read_index
 from tests.generate.scenes import picture, pipe
 from tests.models import tiny

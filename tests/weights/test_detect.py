@@ -68,7 +68,7 @@ def test_a_unet_alone_is_known_with_any_prefix(name: str) -> None:
 @pytest.mark.parametrize("stored", STORED)
 def test_a_file_of_a_released_folder_is_known(stored: str) -> None:
     found = detect(header(dict(STORED[stored])))
-    assert found.layout == "diffusers" and found.left == ()
+    assert found.layout == "diffusers" and sound(found)
     assert [part.part for part in found.components] == [
         {"clip": "text_encoder"}.get(stored.split("-")[0], stored.split("-")[0])
     ]
