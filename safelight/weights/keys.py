@@ -245,7 +245,16 @@ def _join(left: str, right: str) -> str:
 
 def _fill(template: str, known: Mapping[str, Any]) -> str:
     """A template with its braces worked out: ``block.{2*n+1}``."""
-    return re.sub(r"\{([^}]*)\}", lambda found: str(_worked(found[1], known)), template)
+    pieces = _pieces(template)
+    if len(pieces) == 1:
+        return template
+    return "".join(str(_worked(piece, known)) if place % 2 else piece for place, piece in enumerate(pieces))
+
+
+@cache
+def _pieces(template: str) -> tuple[str, ...]:
+    """A template taken apart: text, what stands in braces, text, and so on."""
+    return tuple(re.split(r"\{([^}]*)\}", template))
 
 
 @cache

@@ -89,13 +89,13 @@ def test_inspect_tells_what_an_adapter_is_for(shell: Shell) -> None:
 
 
 def test_inspect_tells_what_is_wrong_with_a_file_of_the_released_size(shell: Shell) -> None:
-    from tests.weights import headers, test_detect
+    from safelight.evaluate import hollow
 
-    rows = test_detect.single("sd1")
+    rows = hollow.single("sd1")
     rows["first_stage_model.quant_conv.bias"] = (9,)
     rows["model.diffusion_model.out.2.weightz"] = rows.pop("model.diffusion_model.out.2.weight")
     rows |= {f"junk.{i}": (1,) for i in range(20)} | {"model_ema.diffusion_modelout2weight": (1,), "betas": (3,)}
-    headers.written(shell.folder / "m.safetensors", rows)
+    hollow.write_file(shell.folder / "m.safetensors", rows)
     text = shell.run("inspect", "m.safetensors").out
     assert "missing: 1: conv_out.weight\n" in text and "unexpected: 1: conv_out.weightz\n" in text
     assert "other shape: 1: quant_conv.bias\n" in text and "(EMA) lie beside" in text

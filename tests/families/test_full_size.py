@@ -16,6 +16,7 @@ import torch
 
 from safelight.encoders.vocabulary import save_tokenizer
 from safelight.errors import ConfigError, SafelightError
+from safelight.evaluate.hollow import single, write_file
 from safelight.families.sd import shape
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.families.sd.single import read_single, single_index
@@ -23,8 +24,6 @@ from safelight.vae.kl import KLConfig
 from safelight.weights.keys import Shape
 from safelight.weights.load import check, unfilled
 from safelight.weights.variants import expected, tables_of
-from tests.weights.headers import written
-from tests.weights.test_detect import single
 
 SD = tables_of("sd")
 TRIES = 12
@@ -41,7 +40,7 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_single_file_of_the_released_size_loads_strictly(
     name: str, channels: int, tmp_path: Path, vocabulary: Path
 ) -> None:
-    path = written(tmp_path / "m.safetensors", single(name, channels))
+    path = write_file(tmp_path / "m.safetensors", single(name, channels))
     parts = read_single(single_index(path, False, (vocabulary,)))
     assert parts.unet.config.in_channels == channels
     assert parts.unet.conv_in.weight.dtype == torch.float16, "the format of the file is kept"
@@ -82,7 +81,7 @@ def test_one_name_or_shape_changed_is_always_refused(
     for name in chosen:
         rows = dict(good)
         change(rows, name)
-        path = written(tmp_path / "m.safetensors", rows)
+        path = write_file(tmp_path / "m.safetensors", rows)
         with pytest.raises(SafelightError):
             read_single(single_index(path, False, (vocabulary,)))
 
@@ -92,7 +91,7 @@ def test_a_header_that_asks_for_a_hundred_thousand_blocks_is_refused_at_once(tmp
     for block in (1, 4, 7):
         for depth in range(1, 256):
             rows[f"model.diffusion_model.input_blocks.{block}.1.transformer_blocks.{depth}.norm1.bias"] = (320,)
-    path = written(tmp_path / "m.safetensors", rows)
+    path = write_file(tmp_path / "m.safetensors", rows)
     begun = time.process_time()
     with pytest.raises(ConfigError, match="at most 512"):
         read_single(single_index(path, False, (vocabulary,)))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from safelight.evaluate.hollow import single, write_file
 from safelight.weights.detect import Found, detect
 from safelight.weights.dialects import adapter
 from safelight.weights.header import Entry, Header
 from safelight.weights.keys import Shape
 from safelight.weights.variants import expected, tables_of
 from tests.architecture.source import ROOT
-from tests.weights.headers import written
 
 SD = tables_of("sd")
 STORED = expected(SD.folder)
@@ -24,20 +24,6 @@ VARIANTS = [variant.name for variant in SD.variants]
 
 def header(shapes: dict[str, Shape], **metadata: str) -> Header:
     return Header({name: Entry("F16", shape, 0, 0) for name, shape in shapes.items()}, metadata)
-
-
-def single(name: str, channels: int = 4) -> dict[str, Shape]:
-    """The header of a single file at full size."""
-    made: dict[str, Shape] = {}
-    variant = SD.variant(name)
-    for part in variant.written:
-        if part.name in variant.expected and part.name != "controlnet":
-            rows = dict(STORED[variant.expected[part.name]])
-            if part.name == "unet":
-                rows["conv_in.weight"] = (rows["conv_in.weight"][0], channels, 3, 3)
-            for move in SD.keys.parts[part.table].to_theirs(rows).moves:
-                made[part.prefixes[0] + move.theirs] = move.their_shape(rows[move.ours[0]])
-    return made
 
 
 def sound(found: Found) -> bool:
@@ -183,7 +169,7 @@ def test_the_rank_of_a_lora_is_read() -> None:
 
 def test_inspect_of_a_full_size_file_loads_no_torch_and_is_quick(tmp_path: Path) -> None:
     """The bar is 0.4 s on an idle machine. No test has one, so the processor's time is counted, not the wall's."""
-    path = written(tmp_path / "xl.safetensors", single("sdxl"))
+    path = write_file(tmp_path / "xl.safetensors", single("sdxl"))
     code = f"from safelight.cli.main import main; import sys; main(['inspect', {str(path)!r}]); print(*sys.modules)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

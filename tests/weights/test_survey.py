@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from safelight.errors import WeightsError
+from safelight.evaluate.hollow import single, write_file, write_folder
 from safelight.weights.survey import Piece, Survey, loose, survey
 from safelight.weights.variants import expected, tables_of
 from tests.architecture.source import ROOT
-from tests.weights.headers import folder_of, written
-from tests.weights.test_detect import single
 
 SD = tables_of("sd")
 STORED = expected(SD.folder)
@@ -29,7 +28,7 @@ def piece(found: Survey, name: str) -> Piece:
 
 @pytest.mark.parametrize("name", [variant.name for variant in SD.variants])
 def test_a_released_folder_is_known_part_by_part(name: str, tmp_path: Path) -> None:
-    found = survey(folder_of(tmp_path / "m", name))
+    found = survey(write_folder(tmp_path / "m", name))
     assert (found.family, found.variant, found.lacking, found.beside) == ("sd", name, (), ())
     assert found.index.pipeline == SD.variant(name).pipeline
     parts = {each.name: each for each in found.pieces if each.files}
@@ -44,22 +43,22 @@ def test_a_released_folder_is_known_part_by_part(name: str, tmp_path: Path) -> N
 def renamed(folder: Path) -> None:
     rows = dict(STORED["unet-sd1"])
     rows["conv_out.weightz"] = rows.pop("conv_out.weight")
-    written(folder / UNET, rows)
+    write_file(folder / UNET, rows)
 
 
 def swapped(folder: Path) -> None:
     (folder / "vae/diffusion_pytorch_model.safetensors").unlink()
     (folder / UNET).rename(folder / "vae/diffusion_pytorch_model.safetensors")
-    written(folder / UNET, STORED["unet-sd1"])
+    write_file(folder / UNET, STORED["unet-sd1"])
 
 
 def of_another(folder: Path) -> None:
-    written(folder / "text_encoder/model.safetensors", STORED["clip-h"])
+    write_file(folder / "text_encoder/model.safetensors", STORED["clip-h"])
 
 
 def as_a_single_file(folder: Path) -> None:
     before = "model.diffusion_model."
-    written(folder / UNET, {name: size for name, size in single("sd1").items() if name.startswith(before)})
+    write_file(folder / UNET, {name: size for name, size in single("sd1").items() if name.startswith(before)})
 
 
 def without(*names: str) -> Callable[[Path], None]:
@@ -88,7 +87,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, Callable[[Piece], object]]] 
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_wrong_with_a_part_is_told_and_the_rest_is_read(what: str, tmp_path: Path) -> None:
     change, name, told = WRONG[what]
-    change(folder_of(tmp_path / "m", "sd1"))
+    change(write_folder(tmp_path / "m", "sd1"))
     found = survey(tmp_path / "m")
     assert told(piece(found, name)), piece(found, name)
     other = piece(found, "text_encoder" if name == "vae" else "vae")
@@ -96,13 +95,13 @@ def test_what_is_wrong_with_a_part_is_told_and_the_rest_is_read(what: str, tmp_p
 
 
 def test_missing_parts_and_what_is_not_taken_are_named(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "m", "sdxl")
+    folder = write_folder(tmp_path / "m", "sdxl")
     index = json.loads((folder / "model_index.json").read_text())
     del index["text_encoder_2"]
     index["text_encoder"] = ["transformers", "CLIPTextModel"]
     index["tokenizer"] = ["transformers", "CLIPTokenizer"]
     (folder / "model_index.json").write_text(json.dumps(index))
-    written(folder / "unet/diffusion_pytorch_model.fp16.safetensors", {"a": (1,)})
+    write_file(folder / "unet/diffusion_pytorch_model.fp16.safetensors", {"a": (1,)})
     (folder / "unet/diffusion_pytorch_model.bin").touch()
     (folder / "whole.ckpt").touch()
     found = survey(folder)
@@ -116,25 +115,25 @@ def test_missing_parts_and_what_is_not_taken_are_named(tmp_path: Path) -> None:
 
 
 def test_shards_are_one_part_and_never_hold_a_tensor_twice(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "m", "sd1")
+    folder = write_folder(tmp_path / "m", "sd1")
     (folder / UNET).unlink()
     rows = list(STORED["unet-sd1"].items())
     halves = dict(rows[:300]), dict(rows[300:])
     names = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for name, half in zip(names, halves):
-        written(folder / "unet" / name, half)
+        write_file(folder / "unet" / name, half)
     placed = {key: name for name, half in zip(names, halves) for key in half}
     index = folder / "unet/diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": placed}))
     unet = piece(survey(folder), "unet")
     assert len(unet.files) == 2 and unet.component and unet.component.full and not unet.component.missing
-    written(folder / "unet" / names[1], {**halves[1], rows[0][0]: rows[0][1]})
+    write_file(folder / "unet" / names[1], {**halves[1], rows[0][0]: rows[0][1]})
     with pytest.raises(WeightsError, match="is in another shard too"):
         survey(folder)
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "m", "sd1")
+    folder = write_folder(tmp_path / "m", "sd1")
     (tmp_path / "secret.json").write_text("{}")
     (folder / "unet/config.json").unlink()
     (folder / "unet/config.json").symlink_to(tmp_path / "secret.json")
@@ -145,13 +144,13 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_an_index_is_a_part_or_files_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
-    written(tmp_path / "net/diffusion_pytorch_model.safetensors", STORED["controlnet-sd1"])
+    write_file(tmp_path / "net/diffusion_pytorch_model.safetensors", STORED["controlnet-sd1"])
     (tmp_path / "net/config.json").write_text('{"_class_name": "ControlNetModel"}')
     ((files, kind, header),) = loose(tmp_path / "net")
     assert kind == "ControlNetModel" and len(files) == 1 and len(header.entries) == len(STORED["controlnet-sd1"])
     (tmp_path / "loras/more").mkdir(parents=True)
     for name in ("b", "a", "more/c"):
-        written(tmp_path / f"loras/{name}.safetensors", {"x": (1,)})
+        write_file(tmp_path / f"loras/{name}.safetensors", {"x": (1,)})
     assert [files[0].stem for files, _, _ in loose(tmp_path / "loras")] == ["a", "b", "c"]
     with pytest.raises(WeightsError, match="holds neither"):
         list(loose(tmp_path / "m"))
@@ -159,7 +158,7 @@ def test_a_folder_without_an_index_is_a_part_or_files_of_their_own(tmp_path: Pat
 
 def test_inspect_of_a_full_size_folder_loads_no_torch_and_is_quick(tmp_path: Path) -> None:
     """The processor's time is counted, as for files; the wall's is measured by ``safelight bench inspect``."""
-    folder = folder_of(tmp_path / "xl", "sdxl")
+    folder = write_folder(tmp_path / "xl", "sdxl")
     code = f"from safelight.cli.main import main; import sys; main(['inspect', {str(folder)!r}]); print(*sys.modules)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
