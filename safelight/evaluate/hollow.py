@@ -60,7 +60,7 @@ def write_folder(place: Path, name: str, dtype: str = "F16") -> Path:
         kind = config["architectures"][0] if text else config["_class_name"]
         index[part] = ["transformers" if text else "diffusers", kind]
     (place / "scheduler").mkdir()
-    plan = json.dumps(scheduler(variant.prediction))
+    plan = json.dumps(scheduler(variant.prediction, variant.config.get("scheduler")))
     (place / "scheduler" / "scheduler_config.json").write_text(plan, encoding="utf-8")
     (place / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return place

@@ -98,7 +98,7 @@ def survey(folder: Path, variant: str = "", *, pickles: bool = False) -> Survey:
     family, kind = _kind(network)
     if family and kind:
         pieces = [_beside(family, kind, piece) for piece in pieces]
-    expected = [part.name for part in kind.written if part.name != "controlnet"] if kind else []
+    expected = [part for part in kind.expected if part != "controlnet"] if kind else []
     taken = {file for piece in pieces for file in piece.files}
     return Survey(
         folder=folder,
@@ -186,7 +186,7 @@ def _piece(index: Index, name: str) -> Piece:
 def _beside(family: Tables, variant: Variant, piece: Piece) -> Piece:
     """The piece beside the stored header of its variant; says where its weights are another part's."""
     part = piece.component
-    if part is None or piece.name in UNREAD or not any(each.name == piece.name for each in variant.parts):
+    if part is None or piece.name in UNREAD or piece.name not in variant.expected:
         return piece
     if part.part != piece.name.removesuffix("_2"):
         return replace(piece, trouble=piece.trouble or f"its weights are those of a {part.part}")
