@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from safelight.errors import WeightsError
 from safelight.weights.dialects import Adapter, adapter
 from safelight.weights.header import Entry, Header
-from safelight.weights.keys import Plan, Shape, matches
+from safelight.weights.keys import Move, Plan, Shape, matches
 from safelight.weights.variants import DISTILLED, Part, Tables, Variant, expected, tables, tables_of
 
 CROSS = ".attn2.to_k.weight"
@@ -32,7 +32,7 @@ class Component:
 
     Attributes:
         part: of the released folder. table: of its rules. prefix: of its names in the file.
-        plan: what becomes of every name; in released folders every name is its own.
+        plan: what becomes of every name; those of released folders keep theirs.
         shapes: of the tensors under their released names.
         parameters: numbers in it.
         full: whether it has the sizes of a released model; only then the next three mean anything.
@@ -199,20 +199,23 @@ def _released(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[V
         if table.ours and ours.keys() >= set(table.ours):
             part = PARTS.get(table_name, table_name)
             like, place, _ = _likest(fits or family.variants, ours, part)
-            return (like if fits else None), (_plain(family, table_name, place, ours, like),)
+            return (like if fits else None), (_plain(family, table_name, place, ours, names, like),)
     for table_name in family.keys.parts:  # the names that a part is known by may be the ones that are missing
         part = PARTS.get(table_name, table_name)
         like, place, full = _likest(family.variants, ours, part)
         if full:
-            return (like if fits else None), (_plain(family, table_name, place, ours, like),)
+            return (like if fits else None), (_plain(family, table_name, place, ours, names, like),)
     return None, ()
 
 
-def _plain(family: Tables, table: str, part: str, ours: Mapping[str, Shape], variant: Variant) -> Component:
-    """A part under its released names, beside the stored header of a variant."""
-    unread = tuple(name for name in ours if family.keys.parts[table].passes(name))
-    kept = {name: shape for name, shape in ours.items() if name not in unread}
-    made = Component(part, table, "", Plan((), unread), kept, _numbers(kept.values()))
+def _plain(
+    family: Tables, table: str, part: str, ours: Mapping[str, Shape], names: Mapping[str, str], variant: Variant
+) -> Component:
+    """A part under its released names, beside the stored header of a variant; ``names`` are those in the file."""
+    kept = {name: shape for name, shape in ours.items() if not family.keys.parts[table].passes(name)}
+    moves = tuple(Move((name,), names[name]) for name in kept)
+    plan = Plan(moves, tuple(names[name] for name in ours if name not in kept))
+    made = Component(part, table, "", plan, kept, _numbers(kept.values()))
     return replace(compared(family, variant, made), part=part.removesuffix("_2"))
 
 

@@ -13,17 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from safelight.core.path import vp_scaled_linear
 from safelight.weights.header import Header
 from safelight.weights.load import read
 from safelight.weights.safetensors import read_header
 from safelight.weights.save import save
 from tests.end_to_end.shell import Shell, wrong
 from tests.models import tiny
-from tests.upscaler import tiny_upscaler
 
 KINDS = ("sd1", "sd2", "sdxl", "inpaint")
 MORE = ("depth", "x4", "lcm")
+
 
 
 def digest(path: Path) -> str:
@@ -207,36 +206,6 @@ def test_what_says_nothing_is_passed_over_and_averaged_weights_can_be_taken(shel
     assert all(torch.equal(plain[name] + 1, mean[name]) for name in plain)
     assert "no averaged weights" in wrong(shell.run("convert", str(single(shell, "sd2")), "x", "--averaged"), 1)
     assert not Path("x").exists()
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "ends"),
-    [("sd1", "alphas_cumprod", (0.00085, 0.012)), ("x4", "low_scale_model.alphas_cumprod", (0.0001, 0.02))],
-)
-def test_a_file_of_another_noise_path_is_refused(kind: str, name: str, ends: tuple[float, float], shell: Shell) -> None:
-    path, said = single(shell, kind), torch.tensor(vp_scaled_linear(*ends).alphas_cumprod)
-    for sound in (said.clone(), said.half()):
-        changed(path, lambda tensors, sound=sound: tensors.update({name: sound}))
-        assert shell.run("convert", path.name, f"{sound.element_size()}").code == 0
-    for strange in (said**0.9, said[1:].clone(), torch.full_like(said, float("nan"))):
-        changed(path, lambda tensors, strange=strange: tensors.update({name: strange}))
-        for words in (["convert", path.name, "x"], ["generate", "a", "-m", path.name, "--steps", "1"]):
-            assert f"its {name} are not those of" in wrong(shell.run(*words), 1)
-    assert not Path("x").exists()
-
-
-def test_the_network_of_an_x2_upscaler_goes_there_and_back_and_the_whole_is_refused(shell: Shell) -> None:
-    assert shell.run("convert", str(tiny_upscaler() / "unet"), "x2.safetensors").code == 0
-    names = read("x2.safetensors").keys()
-    assert "inner_model.u_net.d_blocks.2.2.qkv_proj.weight" in names and "inner_model.mapping_cond.weight" in names
-    save({f"model_ema.{name}": tensor for name, tensor in read("x2.safetensors").items()}, "ema.safetensors")
-    for file in ("x2", "ema"):
-        assert shell.run("convert", f"{file}.safetensors", f"{file}-back").code == 0
-        weights = "diffusion_pytorch_model.safetensors"
-        assert digest(Path(f"{file}-back", weights)) == digest(tiny_upscaler() / "unet" / weights)
-    assert "lacks vae" in (said := wrong(shell.generate(model=Path("x2.safetensors")), 1)) and "convert" in said
-    assert "no single file holds all" in wrong(shell.run("convert", str(tiny_upscaler()), "x.safetensors"), 1)
-    assert "upscale: a single file" in shell.run("inspect", "x2.safetensors").out
 
 
 def test_prefixes_may_be_missing(shell: Shell) -> None:

@@ -118,6 +118,11 @@ def _unet(config: dict[str, Any]) -> nn.Module:
     return diffusers.UNet2DConditionModel(**config)
 
 
+def _control(config: dict[str, Any]) -> nn.Module:
+    shared = {key: value for key, value in config.items() if key not in ("sample_size", "up_block_types")}
+    return diffusers.ControlNetModel(**shared)
+
+
 def _text(config: dict[str, Any], *, projection: bool = False) -> nn.Module:
     settings = transformers.CLIPTextConfig(**{"num_hidden_layers": 12, "num_attention_heads": 12, **config})
     return (transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel)(settings)
@@ -131,7 +136,9 @@ BUILD: dict[str, Callable[[], nn.Module]] = {
     "unet-x4": lambda: _unet(X4),
     "unet-x2": lambda: _unet(X2),
     "vae-x4": lambda: diffusers.AutoencoderKL(**KL_X4),
-    "controlnet-sd1": lambda: diffusers.ControlNetModel(cross_attention_dim=768, attention_head_dim=8),
+    "controlnet-sd1": lambda: _control(SD1),
+    "controlnet-sd2": lambda: _control(SD2),
+    "controlnet-sdxl": lambda: _control(SDXL),
     "vae": lambda: diffusers.AutoencoderKL(**KL),
     "clip-l": lambda: _text(CLIP_L),
     "clip-h": lambda: _text(CLIP_H),

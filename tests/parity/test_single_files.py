@@ -13,7 +13,9 @@ from torch import Tensor
 from safelight.families.sd import shape
 from safelight.families.sd.convert import part_to_file, to_folder
 from safelight.families.sd.single import understand
+from safelight.weights.detect import detect
 from safelight.weights.folder import Index
+from safelight.weights.header import Entry, Header
 from safelight.weights.load import read
 from safelight.weights.moves import to_ours, to_theirs
 from safelight.weights.save import save
@@ -118,12 +120,38 @@ def test_the_reference_makes_of_our_clip_what_is_released(name: str) -> None:
     assert sizes(reference.convert_ldm_clip_checkpoint(whole(SD.variant(name)))) == STORED["clip-l"]
 
 
-def test_the_reference_makes_of_our_controlnet_what_is_released() -> None:
-    rows = {name: torch.empty(size, device="meta") for name, size in STORED["controlnet-sd1"].items()}
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_the_reference_makes_of_our_controlnet_what_is_released(name: str) -> None:
+    stored = STORED[f"controlnet-{name}"]
+    rows = {key: torch.empty(size, device="meta") for key, size in stored.items()}
     plan = SD.keys.parts["controlnet"].to_theirs(rows)
+    assert not plan.left
     theirs = to_theirs(rows, plan.moves, "control_model.")
     made = reference.convert_controlnet_checkpoint(dict(theirs), {"layers_per_block": 2})
-    assert sizes(made) == STORED["controlnet-sd1"]
+    told = {key: size for key, size in stored.items() if key.startswith("add_embedding.")}
+    assert sizes(made) == {key: size for key, size in stored.items() if key not in told}
+    assert len(told) == (4 if name == "sdxl" else 0)  # which the reference's converter has no name for
+    label = {key.removeprefix("control_model."): size for key, size in sizes(theirs).items() if "label_emb" in key}
+    assert list(label.values()) == list(told.values())
+
+
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_a_controlnet_of_the_released_size_is_known_with_any_names(name: str) -> None:
+    stored = STORED[f"controlnet-{name}"]
+    moves = SD.keys.parts["controlnet"].to_theirs(stored).moves
+    files = {before: {before + m.theirs: stored[m.ours[0]] for m in moves} for before in ("control_model.", "")}
+    for layout, rows in [*(("ldm", rows) for rows in files.values()), ("diffusers", dict(stored))]:
+        entries = {key: Entry("F16", size, 0, 0) for key, size in rows.items()}
+        found = detect(Header(entries))
+        (part,) = found.components
+        assert (found.variant, found.layout, part.part) == (name, layout, "controlnet")
+        assert part.full and not (part.missing or part.extra or part.bent or part.plan.left or found.left)
+        assert {our: rows[part.prefix + m.theirs] for m in part.plan.moves for our in m.ours} == stored
+    config = shape.configs(SD.variant(name), {"controlnet": stored})["controlnet"]
+    with torch.device("meta"):
+        net = references.diffusers.ControlNetModel.from_config(config)
+    assert {key: list(size) for key, size in stored.items()} == references.header(f"controlnet-{name}")
+    assert sizes(dict(net.state_dict())) == stored
 
 
 def numbered(size: tuple[int, ...], start: int) -> Tensor:
@@ -131,11 +159,11 @@ def numbered(size: tuple[int, ...], start: int) -> Tensor:
     return torch.arange(start, start + count, dtype=torch.float64).reshape(size)
 
 
-@pytest.mark.parametrize("part", ["unet", "unet-x4", "vae", "openclip", "controlnet"])
+@pytest.mark.parametrize("part", ["unet", "unet-x4", "vae", "openclip", "controlnet", "controlnet-sd2"])
 def test_every_number_ends_where_the_reference_puts_it(part: str) -> None:
     """Every tensor is small here and every number in it different."""
     stored = {"unet": "unet-sdxl", "vae": "vae", "openclip": "clip-g", "controlnet": "controlnet-sd1"}.get(part, part)
-    config, part = (references.X4 if part == "unet-x4" else references.SDXL), part.removesuffix("-x4")
+    config, part = (references.X4 if part == "unet-x4" else references.SDXL), part.partition("-")[0]
     ours: dict[str, Tensor] = {}
     for place, (name, size) in enumerate(STORED[stored].items()):
         small = tuple(3 if len(size) < 4 or axis < 2 else length for axis, length in enumerate(size))

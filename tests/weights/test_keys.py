@@ -22,6 +22,8 @@ PARTS = [
     ("kunet", "unet-x2"),
     ("vae", "vae-x4"),
     ("controlnet", "controlnet-sd1"),
+    ("controlnet", "controlnet-sd2"),
+    ("controlnet", "controlnet-sdxl"),
     ("vae", "vae"),
     ("clip", "clip-l"),
     ("openclip", "clip-h"),

@@ -100,6 +100,11 @@ def single_index(path: Path, pickles: bool = False, tokenizers: tuple[Path, ...]
         holds = ", ".join(sorted(have)) or "none of the parts"
         what = f"lacks {', '.join(lacking)} of {told.variant.title}; it holds {holds}"
         raise WeightsError(f"{path}: {what}, of which 'safelight convert FILE FOLDER' makes a folder")
+    if "controlnet" in have:
+        raise WeightsError(
+            f"{path}: holds a ControlNet beside the model, which would not be asked; 'safelight convert FILE FOLDER' "
+            "makes a folder with both"
+        )
     said = told.configs["model_index"]
     settings = {key: value for key, value in said.items() if not key.startswith("_") and not isinstance(value, list)}
     plans = {part for part in ("scheduler", "low_res_scheduler") if part in told.configs}
@@ -119,21 +124,33 @@ def read_single(index: Index) -> Parts:
     tensors = read(path, pickles=index.pickles)
     check_noise(told, tensors)
 
-    def part(name: str) -> dict[str, Tensor]:
-        component = told.found.component(name)
-        return to_ours(tensors, component.plan.moves, component.prefix) if component else {}
-
     readers, used = [], []
     for name in sorted(each.part for each in told.found.components if each.part.startswith("text_encoder")):
-        encoder = _filled(path, name, told.configs[name], part(name), _clip)
+        encoder = _filled(path, name, told.configs[name], released(told, name, tensors), _clip)
         reader, place = _reader(index, told.variant, name, encoder)
         readers.append(reader)
         used += sorted(file for file in place.iterdir() if file.is_file() and file.suffix in (".json", ".txt"))
-    unet = _filled(path, "unet", told.configs["unet"], part("unet"), _unet)
-    vae = _filled(path, "vae", told.configs["vae"], part("vae"), _vae)
+    unet = _filled(path, "unet", told.configs["unet"], released(told, "unet", tensors), _unet)
+    vae = _filled(path, "vae", told.configs["vae"], released(told, "vae", tensors), _vae)
     check_parts(path, unet, vae, readers)
     plan, low_res = told.configs["scheduler"], told.configs.get("low_res_scheduler")
     return Parts(index, unet, vae, tuple(readers), plan, (path, *dict.fromkeys(used)), low_res)
+
+
+def released(told: Checkpoint, part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part, such as ``unet`` or ``controlnet``, under the names of released folders.
+
+    Args:
+        tensors: all that the file holds; see `safelight.weights.load.read`.
+
+    Raises:
+        WeightsError: the file holds no such part.
+    """
+    component = told.found.component(part)
+    if component is None:
+        holds = ", ".join(each.part for each in told.found.components)
+        raise WeightsError(f"{told.path}: holds no {part}; it holds {holds} of {told.variant.title}")
+    return to_ours(tensors, component.plan.moves, component.prefix)
 
 
 def check_noise(told: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
