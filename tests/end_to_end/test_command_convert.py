@@ -10,6 +10,11 @@ import torch
 from diffusers import ControlNetModel
 
 from safelight.core.path import vp_scaled_linear
+from safelight.generate.file import open_picture
+from safelight.generate.pipe import load
+from safelight.generate.recipe import recipe_in
+from safelight.generate.request import Request
+from safelight.generate.source import shipped
 from safelight.weights.detect import VARIANT
 from safelight.weights.load import read
 from safelight.weights.moves import to_theirs
@@ -18,9 +23,10 @@ from safelight.weights.save import save
 from safelight.weights.variants import tables_of
 from tests.end_to_end.shell import Shell, wrong
 from tests.end_to_end.test_single_files import changed, digest, single
-from tests.models import SD1, tiny
+from tests.models import NOTES, SD1, tiny
 from tests.upscaler import tiny_upscaler
 
+FIGURINES = shipped()["figurines"]
 CONTROL = {key: value for key, value in SD1.items() if key not in ("sample_size", "up_block_types")}
 CONTROL |= {"conditioning_embedding_out_channels": (4, 8, 8)}
 
@@ -84,3 +90,34 @@ def test_the_network_of_an_x2_upscaler_goes_there_and_back_and_the_whole_is_refu
     assert "lacks vae" in (said := wrong(shell.generate(model=Path("x2.safetensors")), 1)) and "convert" in said
     assert "no single file holds all" in wrong(shell.run("convert", str(tiny_upscaler()), "x.safetensors"), 1)
     assert "upscale: a single file" in shell.run("inspect", "x2.safetensors").out
+
+
+def test_a_single_file_of_our_own_model_draws_as_its_folder_where_a_request_says_nothing(shell: Shell) -> None:
+    """Guidance 3 of the default model was 7.5 once it was one file."""
+    assert shell.run("convert", "figurines", "one.safetensors").code == 0
+    assert shell.run("convert", "one.safetensors", "back", "--tokenizer", str(FIGURINES)).code == 0
+    assert json.loads(Path("back/safelight.json").read_text()) == json.loads((FIGURINES / "safelight.json").read_text())
+    told = []
+    for name, more in (("figurines", []), ("one.safetensors", ["--tokenizer", str(FIGURINES)]), ("back", [])):
+        steps = ["--steps", "2", "--threads", "1", "--seed", "5", "-o", f"{name}.png"]
+        said = shell.run("generate", "a person with a purple elephant", "-m", name, *steps, *more)
+        assert said.code == 0, said.err
+        assert "elephant" in said.err, "the words that the model does not know are named"
+        recipe = recipe_in(open_picture(Path(f"{name}.png")))
+        told.append((recipe.guidance, recipe.camera, open_picture(Path(f"{name}.png")).tobytes()))
+    assert told[0] == told[1] == told[2] and told[0][0] == 3 and told[0][1]
+
+
+def test_the_steps_of_a_model_are_those_of_its_single_file(shell: Shell) -> None:
+    pipe = load(str(single(shell)), device="cpu", threads=1)
+    assert len(pipe.settle(Request("a person")).levels) == NOTES["defaults"]["steps"] + 1
+    assert pipe.model.latent.preview and pipe.draw(Request("a person", steps=1))[0].recipe.camera is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"defaults": {"guidance": "x"}}', '{"preview": [[1]]}'])
+def test_notes_that_are_damaged_in_a_file_are_named(text: str, shell: Shell) -> None:
+    path = changed(single(shell), lambda tensors: None, **{"safelight.notes": text})
+    for words in (["convert", path.name, "x"], ["generate", "a", "-m", path.name, "--steps", "1"]):
+        line = wrong(shell.run(*words), 1)
+        assert path.name in line and ("damaged" in line or "cannot be" in line)
+    assert not Path("x").exists()

@@ -25,6 +25,7 @@ from safelight.weights.detect import VARIANT
 from safelight.weights.folder import Index, read_json, weight_files
 from safelight.weights.load import read
 from safelight.weights.moves import to_ours, to_theirs
+from safelight.weights.notes import METADATA, NOTES, notes
 from safelight.weights.save import save, write
 from safelight.weights.variants import Variant, tables_of
 
@@ -68,6 +69,8 @@ def to_file(index: Index, place: Path) -> Written:
     parts = {name: folder / name for name in configs if name in have}
     said = configs["scheduler"].get("prediction_type", "epsilon")
     metadata = {"modelspec.prediction_type": "v" if said == "v_prediction" else str(said)}
+    if said := notes(folder):
+        metadata[METADATA] = json.dumps(said, ensure_ascii=False)
     return _one_file(variant, parts, place, index, {**metadata, CONFIGS: json.dumps(configs, ensure_ascii=False)})
 
 
@@ -141,6 +144,8 @@ def _rest(told: Checkpoint, folder: Path, index: Index, have: Iterable[str]) -> 
             _tokenizer(folder / tokenizer_of(name), *vocabulary(index, told.variant, name))
         else:
             parts[name] = CLASSES[name]
+    if kept := notes(told.path):
+        _json(folder / NOTES, kept)
     said = dict(told.configs["model_index"])
     _json(folder / "model_index.json", said | {key: list(value) for key, value in parts.items()})
 
