@@ -12,7 +12,7 @@ from safelight.errors import ExistsError, RequestError
 
 if TYPE_CHECKING:
     from safelight.families.sd.convert import Written
-    from safelight.generate.models import Source
+    from safelight.generate.source import Source
 
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
 SUFFIX = ".safetensors"
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert and say what was written."""
-    from safelight.generate.models import locate
+    from safelight.generate.source import locate
 
     how = source.source(args)
     origin, target = locate(args.source, how), Path(args.target)

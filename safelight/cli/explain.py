@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from safelight.encoders.emphasis import emphasis
     from safelight.encoders.explain import explain
     from safelight.encoders.prompt import hint
-    from safelight.generate.models import Source, label, load_tokenizers, locate
+    from safelight.generate.models import load_tokenizers
     from safelight.generate.request import Request
     from safelight.generate.settle import STEPS
+    from safelight.generate.source import Source, label, locate
     from safelight.weights.folder import typed
     from safelight.weights.notes import notes
 

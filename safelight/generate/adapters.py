@@ -11,8 +11,8 @@ from safelight.adapters.lora.file import load as load_lora
 from safelight.adapters.lora.wear import WearableLora
 from safelight.errors import UnknownNameError
 from safelight.families.family import Model
-from safelight.generate.models import USUAL, Source, on_hub
-from safelight.runtime.device import folders
+from safelight.generate.source import USUAL, Source, on_hub
+from safelight.runtime.folders import folders
 from safelight.weights.folder import typed
 from safelight.weights.hub import hub_name
 from safelight.weights.shelf import model_folders, shelved

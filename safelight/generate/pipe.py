@@ -32,6 +32,7 @@ from safelight.generate.picture import to_picture
 from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
 from safelight.generate.settle import HANDED, Settled
+from safelight.generate.source import DEFAULT, USUAL, Source, label, locate
 from safelight.generate.turns import Scenes, Turn
 from safelight.generate.wardrobe import Wardrobe
 from safelight.generate.written import written
@@ -284,12 +285,12 @@ def below(model: Path, file: Path) -> str:
 
 
 def load(
-    model: str = models.DEFAULT,
+    model: str = DEFAULT,
     device: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
     weak: str | None = None,
-    source: models.Source = models.USUAL,
+    source: Source = USUAL,
     refiner: str | None = None,
     preview: str | None = None,
 ) -> Pipe:
@@ -308,9 +309,9 @@ def load(
         UnknownNameError: no such model. WeightsError, ConfigError: it is damaged or of an unknown kind.
     """
     place = pick(device, dtype, threads)
-    folder = models.locate(model, source)
+    folder = locate(model, source)
     lesser = None if weak is None else load(weak, device, dtype, threads)
     finer = None if refiner is None else load(refiner, device, dtype, threads)
     loaded = models.load_model(folder, place, source)
     tiny = models.load_preview(folder, loaded, place, preview)
-    return Pipe(models.label(model, folder), folder, loaded, place, lesser, finer, tiny)
+    return Pipe(label(model, folder), folder, loaded, place, lesser, finer, tiny)

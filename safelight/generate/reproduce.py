@@ -16,10 +16,10 @@ from safelight.adapters.use import Use
 from safelight.errors import ImageError, RequestError, UnknownNameError
 from safelight.generate.guiding import Rule
 from safelight.generate.hires import Hires
-from safelight.generate.models import USUAL, Source, shipped
 from safelight.generate.pipe import Drawn, Pipe, load
 from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
+from safelight.generate.source import USUAL, Source, shipped
 
 WORDS = {
     "numerics": "the version of the numbers",

@@ -23,7 +23,6 @@ from typing import Any
 MOST = 65
 """One above the largest count that is looked for."""
 Shape = tuple[int, ...]
-HOWS = ("rename", "split", "transpose", "conv", "swap")
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,10 @@ class Move:
     """How tensors of one layout become those of the other.
 
     Attributes:
-        ours, theirs: names; several of ours only where ``how`` is ``split``.
+        ours, theirs: names; several of ours only where ``how`` begins with ``split``.
         how: ``rename``; ``split``, theirs is ours one after the other along the first axis; ``transpose``; ``conv``,
-            theirs has two more axes of length 1; ``swap``, the halves of the first axis change places.
+            theirs has two more axes of length 1; ``split_conv``, both; ``column``, one more axis of length 1;
+            ``swap``, the halves of the first axis change places.
     """
 
     ours: tuple[str, ...]
@@ -42,8 +42,12 @@ class Move:
 
     def our_shape(self, shape: Shape) -> Shape | None:
         """The shape of each of ours from that of theirs; None where it cannot be."""
-        if self.how == "split":
+        if self.how == "split_conv":
+            shape = shape[:2] if len(shape) == 4 and shape[2:] == (1, 1) else ()
+        if self.how in ("split", "split_conv"):
             return (shape[0] // len(self.ours), *shape[1:]) if shape and shape[0] % len(self.ours) == 0 else None
+        if self.how == "column":
+            return shape[:-1] if shape and shape[-1] == 1 else None
         if self.how == "transpose":
             return shape[::-1]
         if self.how == "conv":
@@ -52,11 +56,11 @@ class Move:
 
     def their_shape(self, shape: Shape) -> Shape:
         """The shape of theirs from that of each of ours."""
-        if self.how == "split":
-            return (shape[0] * len(self.ours), *shape[1:])
+        if self.how in ("split", "split_conv"):
+            shape = (shape[0] * len(self.ours), *shape[1:])
         if self.how == "transpose":
             return shape[::-1]
-        return (*shape, 1, 1) if self.how == "conv" else shape
+        return (*shape, *(1,) * {"conv": 2, "split_conv": 2, "column": 1}.get(self.how, 0))
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,16 @@ def _join(left: str, right: str) -> str:
 
 def _fill(template: str, known: Mapping[str, Any]) -> str:
     """A template with its braces worked out: ``block.{2*n+1}``."""
-    return re.sub(r"\{([^}]*)\}", lambda found: str(_worked(found[1], known)), template)
+    pieces = _pieces(template)
+    if len(pieces) == 1:
+        return template
+    return "".join(str(_worked(piece, known)) if place % 2 else piece for place, piece in enumerate(pieces))
+
+
+@cache
+def _pieces(template: str) -> tuple[str, ...]:
+    """A template taken apart: text, what stands in braces, text, and so on."""
+    return tuple(re.split(r"\{([^}]*)\}", template))
 
 
 @cache

@@ -57,6 +57,45 @@ KL: dict[str, Any] = {
     "layers_per_block": 2,
     "latent_channels": 4,
 }
+X4: dict[str, Any] = {
+    "sample_size": 128,
+    "in_channels": 7,
+    "block_out_channels": (256, 512, 512, 1024),
+    "down_block_types": (DOWN, CROSS_DOWN, CROSS_DOWN, CROSS_DOWN),
+    "up_block_types": (CROSS_UP, CROSS_UP, CROSS_UP, UP),
+    "only_cross_attention": (True, True, True, False),
+    "attention_head_dim": 8,
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+    "num_class_embeds": 1000,
+}
+X2: dict[str, Any] = {
+    "sample_size": 128,
+    "in_channels": 8,
+    "out_channels": 5,
+    "block_out_channels": (384, 384, 768, 768),
+    "down_block_types": ("KDownBlock2D", *("KCrossAttnDownBlock2D",) * 3),
+    "up_block_types": (*("KCrossAttnUpBlock2D",) * 3, "KUpBlock2D"),
+    "layers_per_block": 4,
+    "attention_head_dim": 64,
+    "cross_attention_dim": 768,
+    "time_cond_proj_dim": 896,
+    "act_fn": "gelu",
+    "conv_in_kernel": 1,
+    "conv_out_kernel": 1,
+    "mid_block_type": None,
+    "norm_num_groups": None,
+    "only_cross_attention": False,
+    "resnet_time_scale_shift": "scale_shift",
+    "time_embedding_type": "fourier",
+    "timestep_post_act": "gelu",
+}
+KL_X4: dict[str, Any] = {
+    **KL,
+    "block_out_channels": (128, 256, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+}
 CLIP_L: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 3072, "projection_dim": 768}
 CLIP_H: dict[str, Any] = {
     "hidden_size": 1024,
@@ -79,6 +118,11 @@ def _unet(config: dict[str, Any]) -> nn.Module:
     return diffusers.UNet2DConditionModel(**config)
 
 
+def _control(config: dict[str, Any]) -> nn.Module:
+    shared = {key: value for key, value in config.items() if key not in ("sample_size", "up_block_types")}
+    return diffusers.ControlNetModel(**shared)
+
+
 def _text(config: dict[str, Any], *, projection: bool = False) -> nn.Module:
     settings = transformers.CLIPTextConfig(**{"num_hidden_layers": 12, "num_attention_heads": 12, **config})
     return (transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel)(settings)
@@ -89,7 +133,12 @@ BUILD: dict[str, Callable[[], nn.Module]] = {
     "unet-sd2": lambda: _unet(SD2),
     "unet-sdxl": lambda: _unet(SDXL),
     "unet-refiner": lambda: _unet(REFINER),
-    "controlnet-sd1": lambda: diffusers.ControlNetModel(cross_attention_dim=768, attention_head_dim=8),
+    "unet-x4": lambda: _unet(X4),
+    "unet-x2": lambda: _unet(X2),
+    "vae-x4": lambda: diffusers.AutoencoderKL(**KL_X4),
+    "controlnet-sd1": lambda: _control(SD1),
+    "controlnet-sd2": lambda: _control(SD2),
+    "controlnet-sdxl": lambda: _control(SDXL),
     "vae": lambda: diffusers.AutoencoderKL(**KL),
     "clip-l": lambda: _text(CLIP_L),
     "clip-h": lambda: _text(CLIP_H),

@@ -26,7 +26,7 @@ from safelight.families.sd.single import read_single, read_vocabularies, single_
 from safelight.nn.embed import sinusoid
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.transformer import TransformerBlock
-from safelight.weights.folder import Index, read_json
+from safelight.weights.folder import Index
 from safelight.weights.notes import notes
 
 PLAIN = frozenset({"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"})
@@ -146,15 +146,14 @@ def enlarging(model: Model, parts: Parts) -> Model:
     """A model whose network is shown a small picture with noise on it, and told how much.
 
     Raises:
-        ConfigError: nothing says on which path the noise lies. WeightsError: that file cannot be read.
+        ConfigError: nothing says on which path the noise lies.
     """
-    place = parts.index.folder / "low_res_scheduler" / "scheduler_config.json"
-    if "low_res_scheduler" not in parts.index.parts:
+    if parts.low_res is None:
         raise ConfigError(f"{parts.index.folder}: names no low_res_scheduler; use the released folder")
     try:
-        blurring = shown.Blurring.read(read_json(place), parts.unet.config, parts.index.settings)
+        blurring = shown.Blurring.read(parts.low_res, parts.unet.config, parts.index.settings)
     except ConfigError as error:
-        raise ConfigError(f"{place.parent}: {error}") from error
+        raise ConfigError(f"{parts.index.folder}: low_res_scheduler: {error}") from error
 
     def said(prompt: Prompt) -> Words:
         words = encode(parts, prompt)
@@ -172,7 +171,6 @@ def enlarging(model: Model, parts: Parts) -> Model:
         encode=said,
         enlarge=Enlarge(factor, factor, show=None, blur=blur),
         facts={**model.facts, "noise-level": Fact(1, blurring.noisiest, whole=True)},
-        files=(*model.files, place),
     )
 
 
