@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.core.path import Level
+from safelight.encoders.learned import Learned
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.nn.ports import Ports
 from safelight.vae.kl import AutoencoderKL
@@ -110,6 +111,7 @@ class Prompt(NamedTuple):
         negative: whether this is the branch that guidance leads away from.
         emphasis: how weights in it are written and what they do; a name of ``encoders/emphasis.py``.
         facts: numbers that the network is told beside the text; see ``Model.facts``.
+        learned: words that the encoders are shown vectors for; see ``Model.learned``.
     """
 
     text: str
@@ -118,6 +120,7 @@ class Prompt(NamedTuple):
     negative: bool = False
     emphasis: str = "none"
     facts: Mapping[str, tuple[float, ...]] = MappingProxyType({})
+    learned: tuple[Learned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,8 @@ class Model:
             (2102.09672 eq. 15).
         skips: most layers that can be left out at the end of the text encoders.
         emphases: what ``Prompt.emphasis`` may be.
+        tokenizers: of the text encoders, in their order, where words can be learned for them; else none.
+        learned: words that were learned, and mean their vectors in every prompt.
         files: every file that was read, below ``folder``.
     """
 
@@ -223,6 +228,8 @@ class Model:
     ranged: bool = False
     skips: int = 0
     emphases: tuple[str, ...] = ("none",)
+    tokenizers: tuple[ClipTokenizer, ...] = ()
+    learned: tuple[Learned, ...] = ()
     files: tuple[Path, ...] = ()
 
     @property

@@ -159,7 +159,7 @@ def _stretched(words: Words, chunks: int) -> Any:
 def _prompt(model: Model, settled: Settled, text: str, *, negative: bool = False) -> Prompt:
     request = settled.request
     facts = {name: numbers for name, numbers in plain(request.facts).items() if name in model.facts}
-    return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts)
+    return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts, model.learned)
 
 
 def _over(model: Model, settled: Settled) -> Over:
