@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from safelight.core.path import Level
@@ -112,6 +113,7 @@ class Prompt(NamedTuple):
         emphasis: how weights in it are written and what they do; a name of ``encoders/emphasis.py``.
         facts: numbers that the network is told beside the text; see ``Model.facts``.
         learned: words that the encoders are shown vectors for; see ``Model.learned``.
+        picture: what is told instead of a text, to models with the task ``vary``.
     """
 
     text: str
@@ -121,6 +123,7 @@ class Prompt(NamedTuple):
     emphasis: str = "none"
     facts: Mapping[str, tuple[float, ...]] = MappingProxyType({})
     learned: tuple[Learned, ...] = ()
+    picture: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ class Model:
         path: the noise levels it was trained on (`safelight.core.path`).
         prediction: what the network's output is: ``eps``, ``v``, ``x0``, ``flow`` or ``edm``.
         latent: shape and scale of the latents.
-        tasks: what it can be asked for: ``text``, ``image``, ``inpaint``, ``upscale``.
+        tasks: what it can be asked for: ``text``, ``image``, ``inpaint``, ``upscale``, ``vary``.
         defaults: for requests that do not say.
         encode: `Prompt` -> `Words`.
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.

@@ -12,6 +12,7 @@ from safelight.errors import ConfigError, RequestError, UnknownNameError, Weight
 from safelight.families.cascade.wiring import CASCADE
 from safelight.families.family import Family, Model
 from safelight.families.sd.enlarging import ENLARGING
+from safelight.families.sd.varying import VARYING
 from safelight.families.sd.wiring import SD
 from safelight.runtime.device import Place, folders, offline
 from safelight.vae.checkpoints import load_tiny
@@ -24,7 +25,7 @@ from safelight.weights.shelf import model_folders, shelved
 from safelight.weights.variants import tables_of
 
 DEFAULT = "figurines"
-FAMILIES: tuple[Family, ...] = (SD, ENLARGING, CASCADE)
+FAMILIES: tuple[Family, ...] = (SD, ENLARGING, VARYING, CASCADE)
 PREVIEW = "preview_vae"
 """The folder of a tiny autoencoder in a model's folder."""
 DRAWS = ("checkpoint", "diffusion model")
