@@ -16,22 +16,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import safelight
 from safelight.adapters.ip_adapter.file import IpAdapter, load_ip_adapter, read_faces
-from safelight.adapters.ip_adapter.model import IpNetwork, misfit, plan
+from safelight.adapters.ip_adapter.model import IpNetwork, misfit, numbered, plan
 from safelight.adapters.ip_adapter.use import ImageUse
 from safelight.adapters.use import Span
 from safelight.encoders.viewer import load_viewer
 from safelight.errors import ImageError, RequestError, WeightsError
 from safelight.families.sd.model import UNet, UNetConfig
-from safelight.generate.pipe import Pipe
+from safelight.generate.pipe import Pipe, load
 from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
 from safelight.weights.load import Unfilled
 from safelight.weights.save import save
 from tests.generate.scenes import PROMPT, pipe, requests
 from tests.headers.ip_adapters import FILE, RELEASED
+from tests.models import tiny
 from tests.parity.ip_adapters import FACE, SHOWN, half, nested, tensors, write
-from tests.parity.networks import SD1, random, unets
+from tests.parity.networks import random
 
 HEADERS = json.loads(gzip.decompress(FILE.read_bytes()))
 PARAMETERS = {
@@ -203,20 +205,22 @@ def test_faces_are_read_from_a_file_and_belong_to_their_adapter(tmp_path: Path) 
         read_faces(tmp_path / "h.safetensors")
 
 
-def test_the_lora_of_a_face_adapter_comes_out_under_the_references_names() -> None:
-    ours, theirs = unets({**SD1, "cross_attention_dim": 64})
-    flat = tensors("face id", ours)
-    told = plan({name: tuple(tensor.shape) for name, tensor in flat.items()})
-    network = IpNetwork(told)
-    network.load_state_dict(flat)
-    found = IpAdapter(Path("a.bin"), network, None).lora(ours)
-    wanted = theirs._load_ip_adapter_loras([nested(flat, torch.float32)])[0]
-    assert len(found) == len(wanted) == 8 * 12
-    for name, tensor in found.items():
-        theirs_name = name.replace(".to_out.0.", ".to_out.").replace(".lora_A.", "_lora.down.")
-        theirs_name = theirs_name.replace(".lora_B.", "_lora.up.")
-        layer, _, part = theirs_name.rpartition(".to_")
-        assert torch.equal(tensor, wanted[f"{layer}.processor.to_{part}"])
+def test_the_lora_of_a_face_adapter_is_a_lora_like_any_other(tmp_path: Path) -> None:
+    drawing = load(str(tiny("sd1")), device="cpu", threads=1)
+    adapter = tiny_adapter(tmp_path, "face id", into=drawing)
+    network = drawing.model.network
+    assert isinstance(network, UNet)
+    layer = numbered(network)[5]
+    x = random(1, 3, layer.to_q.in_features, dtype=torch.float32)
+    change = adapter.network.layer(5).to_q_lora
+    with torch.no_grad():
+        wanted = layer.to_q(x) + change.up(change.down(x))
+        plain = layer.to_q(x)
+        with safelight.applied(drawing, adapter.lora(drawing.model)):
+            assert torch.allclose(layer.to_q(x), wanted, atol=1e-5) and not torch.allclose(plain, wanted, atol=1e-2)
+        assert torch.equal(layer.to_q(x), plain)
+    with pytest.raises(RequestError, match="brings no LoRA"):
+        tiny_adapter(tmp_path, "base").lora(drawing.model)
 
 
 def test_a_recipe_names_the_pictures_and_files_and_is_read_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,15 +12,19 @@ import diffusers
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
 
-from safelight.adapters.ip_adapter.file import load_ip_adapter
+import safelight
+from safelight.adapters.ip_adapter.file import load_ip_adapter, read_faces
 from safelight.adapters.ip_adapter.use import ImageUse
 from safelight.families.sd.model import UNet
-from safelight.generate.pipe import Pipe
+from safelight.generate.pipe import Pipe, load
 from safelight.generate.request import Request
+from safelight.weights.save import save
 from tests.generate.scenes import mask, picture
-from tests.parity.ip_adapters import SHOWN, half, tensors, write
-from tests.parity.networks import difference
+from tests.models import tiny
+from tests.parity.ip_adapters import FACE, SHOWN, half, tensors, write
+from tests.parity.networks import difference, random
 from tests.parity.pipelines import config_of, latents, noise_of, ours, reference, start
 
 PROMPT, STEPS, SEED, EDGE = "a person with green hair", 3, 7, 32
@@ -119,3 +124,44 @@ def test_inpainting(kind: str, tmp_path: Path) -> None:
         **asked,
     )
     assert difference(drawn, wanted) < FROM_PICTURE
+
+
+def merge(unet: Any, flat: dict[str, Tensor]) -> None:
+    """Add a face adapter's LoRA to the reference's own weights, by the reference's own count of layers."""
+    for number, place in enumerate(unet.attn_processors):
+        layer = unet.get_submodule(place.removesuffix(".processor"))
+        for part, linear in (("q", layer.to_q), ("k", layer.to_k), ("v", layer.to_v), ("out", layer.to_out[0])):
+            stem = f"ip_adapter.{number}.to_{part}_lora"
+            linear.weight.data += flat[f"{stem}.up.weight"].double() @ flat[f"{stem}.down.weight"].double()
+
+
+def test_faces_with_the_lora_of_their_adapter(tmp_path: Path) -> None:
+    pipe = load(str(tiny("sd1")), device="cpu", threads=1)
+    for module in pipe.model.modules:
+        module.double()
+    assert isinstance(pipe.model.network, UNet)
+    (file,) = written(tmp_path, pipe, "face id")
+    vectors = random(2, FACE, seed=9, dtype=torch.float32)
+    save({"faces": vectors}, tmp_path / "faces.safetensors")
+    adapter = load_ip_adapter(file, pipe.model)
+    use = ImageUse(adapter, scale=0.8, faces=read_faces(tmp_path / "faces.safetensors"))
+    request = Request(PROMPT, steps=STEPS, guidance=4.0, seed=SEED, adapters=[use])
+    with safelight.applied(pipe, adapter.lora(pipe.model)):
+        drawn = latents(pipe, request)
+    plain = reference("StableDiffusionPipeline", "sd1", config_of("sd1", "DDIMScheduler"))
+    parts = {**plain.components, "unet": deepcopy(plain.unet)}
+    theirs = type(plain)(**parts, requires_safety_checker=False)
+    merge(theirs.unet, tensors("face id", pipe.model.network, 0))  # what its loader leaves to peft
+    theirs.load_ip_adapter(str(file.parents[1]), subfolder="models", weight_name=file.name, image_encoder_folder=None)
+    theirs.set_ip_adapter_scale([0.8])
+    shown = torch.stack([torch.zeros_like(vectors), vectors]).double()
+    wanted = theirs(
+        PROMPT,
+        num_inference_steps=STEPS,
+        output_type="latent",
+        guidance_scale=4.0,
+        latents=start(SEED),
+        ip_adapter_image_embeds=[shown],
+    ).images
+    assert difference(drawn, wanted) < EXACT
+    assert difference(latents(pipe, request), wanted) > 1e-3  # without the LoRA
