@@ -30,6 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("with adapters, each repeatable").add_argument
     add("--lora", metavar="LORA", action="append", default=[], help="FILE[:scale[:block=scale,...]]; or in the prompt:"
         " <lora:name:0.8>")  # fmt: skip
+    add("--embedding", metavar="FILE", action="append", default=[],
+        help="FILE[=WORD], a learned word for prompts; by default its own name")  # fmt: skip
     add("--control", metavar="NET=IMAGE", action="append", default=[],
         help="a ControlNet and what it is shown: NET=IMAGE[:strength[:start-end]], steps from 0 to 1")  # fmt: skip
     add("--image-prompt", metavar="FILE", action="append", default=[],
@@ -114,6 +116,16 @@ def worn(flag: str, asked: Asked, args: argparse.Namespace) -> Wearable:
     return lora(asked.name, source.source(args)).within(blocks(flag, asked.rest))
 
 
+def word(text: str, args: argparse.Namespace) -> Wearable:
+    """One ``--embedding``."""
+    from safelight.generate.adapters import embedding
+
+    name, equals, called = (text, "", "") if typed(text).exists() else text.partition("=")
+    if equals and not called:
+        raise RequestError(f"--embedding is FILE[=WORD], not {text!r}")
+    return embedding(name, called, source.source(args))
+
+
 def uses(args: argparse.Namespace, pipe: Pipe) -> tuple[Use, ...]:
     """What the flags say of adapters that a request uses.
 
@@ -164,6 +176,8 @@ def dress(args: argparse.Namespace, pipe: Pipe) -> None:
     for text in args.lora:
         asked = split("--lora", text)
         pipe.wardrobe.put_on(worn("--lora", asked, args), asked.scale)
+    for text in args.embedding:
+        pipe.wardrobe.put_on(word(text, args))
 
 
 def in_turn(

@@ -9,6 +9,7 @@ from safelight.adapters.controlnet.use import Control
 from safelight.adapters.ip_adapter.file import IpAdapter, load_ip_adapter
 from safelight.adapters.lora.file import load as load_lora
 from safelight.adapters.lora.wear import WearableLora
+from safelight.adapters.textual_inversion import Embedding, load_embedding
 from safelight.errors import UnknownNameError
 from safelight.families.family import Model
 from safelight.generate.source import USUAL, Source, on_hub
@@ -65,6 +66,18 @@ def lora(name: str, source: Source = USUAL) -> WearableLora:
         WeightsError: it is none, or damaged. The others: see `locate`.
     """
     return WearableLora(load_lora(locate("lora", name, source), pickles=source.pickles))
+
+
+def embedding(name: str, word: str = "", source: Source = USUAL) -> Embedding:
+    """A learned word (textual inversion), by name or file.
+
+    Args:
+        word: what it is called in prompts; empty for the name that is in the file, or that of the file.
+
+    Raises:
+        WeightsError: it is none, or damaged. RequestError: the word cannot be one. The others: see `locate`.
+    """
+    return load_embedding(locate("embedding", name, source), word, pickles=source.pickles)
 
 
 def control(name: str, model: Model, source: Source = USUAL) -> Control:

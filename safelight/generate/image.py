@@ -159,7 +159,8 @@ def _stretched(words: Words, chunks: int) -> Any:
 def _prompt(model: Model, settled: Settled, text: str, *, negative: bool = False) -> Prompt:
     request = settled.request
     facts = {name: numbers for name, numbers in plain(request.facts).items() if name in model.facts}
-    return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts)
+    told = request.image if "vary" in model.tasks else None
+    return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts, model.learned, told)
 
 
 def _over(model: Model, settled: Settled) -> Over:
@@ -169,7 +170,7 @@ def _over(model: Model, settled: Settled) -> Over:
     if request.depth is not None and model.deepen is not None:
         _, height, width = model.latent.shape(*settled.size)
         depth = to_depth(request.depth, (width, height)).to(next(model.network.parameters()).device)
-    if request.image is None or settled.begin not in ("", INVERTED):
+    if request.image is None or settled.begin not in ("", INVERTED) or "vary" in model.tasks:
         return Over(depth=depth)
     if model.enlarge is not None:
         width, height = (edge // model.enlarge.factor for edge in settled.size)

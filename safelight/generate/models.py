@@ -11,6 +11,7 @@ from safelight.errors import ConfigError, RequestError, WeightsError
 from safelight.families.cascade.wiring import CASCADE
 from safelight.families.family import Family, Model
 from safelight.families.sd.enlarging import ENLARGING
+from safelight.families.sd.varying import VARYING
 from safelight.families.sd.wiring import SD
 from safelight.generate.source import USUAL, Source
 from safelight.runtime.device import Place
@@ -23,7 +24,7 @@ from safelight.weights.folder import Index, read_index, typed
 from safelight.weights.hub import cached, hub_name
 from safelight.weights.variants import tables_of
 
-FAMILIES: tuple[Family, ...] = (SD, ENLARGING, CASCADE)
+FAMILIES: tuple[Family, ...] = (SD, ENLARGING, VARYING, CASCADE)
 PREVIEW = "preview_vae"
 """The folder of a tiny autoencoder in a model's folder."""
 

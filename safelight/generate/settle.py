@@ -37,8 +37,11 @@ STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 NEEDS: dict[tuple[str, ...], str] = {
     ("inpaint",): "an image and a mask",
     ("upscale",): "an image to enlarge, and no mask",
+    ("vary",): "an image to draw others like it, and no mask",
 }
 """What to bring to models that do one thing only."""
+SHOWN_ONLY = {"upscale": "the image to enlarge", "vary": "the image that others are like"}
+"""Tasks whose image the network is shown, and what it is."""
 
 HANDED, INVERTED = "handed over", "inverted"
 """How a refiner's pass begins, and one whose image was inverted: from latents that are noisy still."""
@@ -52,7 +55,7 @@ class Settled:
 
     Attributes:
         request: with every number filled in.
-        task: ``text``, ``image``, ``inpaint`` or ``upscale``.
+        task: ``text``, ``image``, ``inpaint``, ``upscale`` or ``vary``.
         sampler: bound to the model's path.
         schedule: name of the schedule, ``model`` for the levels that the model's files ask for, or a list written out.
         laid: every option of the schedule.
@@ -225,10 +228,19 @@ def _handed(model: Model, first: Settled, handover: float, refiner: Model | None
     return replace(first, levels=first.levels[: place + 1], then=then)
 
 
+def _check_shown(request: Request, task: str, first: float | str) -> None:
+    """Refuse what cannot be where the image is shown to the network, and not drawn over."""
+    if request.strength is not None or first or request.hires or request.invert is not None:
+        raise RequestError(f"{SHOWN_ONLY[task]} is not painted over; leave out strength, first, invert and hires")
+    if task == "vary" and (request.prompt or request.negative):
+        raise RequestError("this model is told a picture and no text; leave the prompt and its negative empty")
+
+
 def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     own = notes(model.folder).get("defaults", {})
     task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
     task = "upscale" if task == "image" and model.enlarge else task
+    task = "vary" if task == "image" and "vary" in model.tasks else task
     if task not in model.tasks:
         need = NEEDS.get(model.tasks, "another model")
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
@@ -240,9 +252,8 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     named = visited.pair.options if request.sampler else model.defaults.options
     options = {**named, **checked(sampler, request.options)}
     strength = request.strength
-    if task == "upscale":
-        if strength is not None or visited.options["first"] or request.hires or request.invert is not None:
-            raise RequestError("the image to enlarge is not painted over; leave out strength, first, invert and hires")
+    if task in SHOWN_ONLY:
+        _check_shown(request, task, visited.options["first"])
     elif request.image is not None and not visited.options["first"]:
         usual = STRENGTH if model.defaults.strength is None else model.defaults.strength
         strength = (1.0 if model.conceal else usual) if strength is None else strength
@@ -252,7 +263,8 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
         guidance = float(own.get("guidance", GUIDANCE if model.defaults.guidance is None else model.defaults.guidance))
         if sampler.uncond:  # CFG++ guides anew at every step: as much in the mean, in digits that a person would give
             guidance = round(guidance / gain(levels), 3)
-    size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
+    own_size = request.image is None or task == "vary"
+    size = request.size or ((model.defaults.width, model.defaults.height) if own_size else fitted(model, request))
     model.latent.shape(*size)
     if model.enlarge and any(edge % model.enlarge.multiple for edge in size):
         multiple = model.enlarge.multiple
