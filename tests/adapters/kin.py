@@ -1,4 +1,4 @@
-"""Random changes of every form, and what each adds to a weight, worked out here number by number or with other words."""
+"""Random changes of every form, and what each adds to a weight, worked out number by number or with other words."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ def loha_tucker(dice: Dice, weight: Tensor) -> Tensors | None:
     out, into, *kernel = weight.shape
     made: Tensors = {"alpha": torch.tensor(1.0)}
     for n in "12":
-        made |= {f"hada_w{n}_a": dice(2, out) * 3, f"hada_w{n}_b": dice(2, into) * 3, f"hada_t{n}": dice(2, 2, *kernel) * 9}
+        made |= {
+            f"hada_w{n}_a": dice(2, out) * 3,
+            f"hada_w{n}_b": dice(2, into) * 3,
+            f"hada_t{n}": dice(2, 2, *kernel) * 9,
+        }
     return made
 
 

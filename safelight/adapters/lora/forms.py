@@ -259,6 +259,8 @@ def _unfolded(made: Shape, weight: Shape) -> Shape:
 
 def _ranked(shapes: Shapes, weight: Shape, rank: int) -> int:
     """The rank, once the magnitude of DoRA was looked at."""
+    if "diff_b" in shapes:
+        _bias("diff_b", shapes["diff_b"], weight)
     for role in ("magnitude", "dora_scale"):
         if role in shapes:
             direction(role, shapes[role], weight)
@@ -287,7 +289,7 @@ def _sets(*needs: str) -> tuple[frozenset[str], ...]:
 
 _HALVES = ("lokr_w1", "lokr_w1_a lokr_w1_b"), ("lokr_w2", "lokr_w2_a lokr_w2_b", "lokr_w2_a lokr_w2_b lokr_t2")
 _HADA = "hada_w1_a hada_w1_b hada_w2_a hada_w2_b"
-_STRONG = frozenset({"alpha", "magnitude", "dora_scale"})
+_STRONG = frozenset({"alpha", "magnitude", "dora_scale", "diff_b"})
 FORMS: dict[str, Form] = {
     "lora": Form(_sets("up down", "up down mid"), _STRONG | {"up_bias"}, lora, True),
     "loha": Form(_sets(_HADA, f"{_HADA} hada_t1 hada_t2"), _STRONG, loha, True),
