@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.adapters.lora.blocks import check_blocks, weight_of
+from safelight.adapters.lora.blocks import Blocks, blocks_of, weight_of
 from safelight.adapters.lora.deltas import deltas
 from safelight.adapters.lora.file import Lora, parts
 from safelight.adapters.lora.plan import Plan, Row
@@ -98,7 +98,7 @@ def attach(
     model: Model,
     lora: Lora,
     scale: float = 1.0,
-    blocks: Mapping[str, float] | None = None,
+    blocks: Blocks = None,
     *,
     name: str | None = None,
     live: bool = False,
@@ -108,7 +108,8 @@ def attach(
     Args:
         scale: strength, -100 to 100; 1 is as trained, 0 changes no bit.
         blocks: dotted beginning of layers' names -> what ``scale`` is multiplied by there; the longest that fits
-            counts. Names of text encoders' layers begin with ``text_encoder.`` or ``text_encoder_2.``.
+            counts. Names of text encoders' layers begin with ``text_encoder.`` or ``text_encoder_2.``. Or a customary
+            row of numbers; see `blocks`.
         name: unique among those attached; by default the file's.
         live: leave the changes open to gradients, which flow into `factors`.
 
@@ -119,30 +120,32 @@ def attach(
         WeightsError: the file does not fit the model; nothing was changed.
         RequestError: a scale that is none, a block that has no changed layer, or a name that is attached already.
     """
-    return _put(model, lora, _record(lora, scale, blocks, name), surgery.attach, surgery.detach, live=live)
+    plan = lora.fit(model)
+    record = _record(lora, scale, blocks_of(blocks, plan), name)
+    return _put(model, plan, lora, record, surgery.attach, surgery.detach, live=live)
 
 
-def merge(
-    model: Model, lora: Lora, scale: float = 1.0, blocks: Mapping[str, float] | None = None, *, name: str | None = None
-) -> Record:
+def merge(model: Model, lora: Lora, scale: float = 1.0, blocks: Blocks = None, *, name: str | None = None) -> Record:
     """Write an adapter into a model's own numbers, in their dtype; steps then cost what they cost without it.
 
     The numbers that were there are kept (mapped ones cost no memory), and `unmerge` gives them back.
 
     Args: see `attach`. Raises: see `attach`.
     """
-    record = replace(_record(lora, scale, blocks, name), merged=True)
-    return _put(model, lora, record, surgery.merge, surgery.unmerge, dense=True)
+    plan = lora.fit(model)
+    record = replace(_record(lora, scale, blocks_of(blocks, plan), name), merged=True)
+    return _put(model, plan, lora, record, surgery.merge, surgery.unmerge, dense=True)
 
 
-def _record(lora: Lora, scale: float, blocks: Mapping[str, float] | None, name: str | None) -> Record:
+def _record(lora: Lora, scale: float, blocks: dict[str, float], name: str | None) -> Record:
     if not abs(scale) <= MOST_SCALE:
         raise RequestError(f"the scale of {lora.name} is {scale}; it can be from {-MOST_SCALE:g} to {MOST_SCALE:g}")
-    return Record(name or lora.name, KIND, lora.sha256, float(scale), dict(blocks or {}))
+    return Record(name or lora.name, KIND, lora.sha256, float(scale), blocks)
 
 
 def _put(
     model: Model,
+    plan: Plan,
     lora: Lora,
     record: Record,
     do: Callable[[nn.Module, Record, Mapping[str, Change]], None],
@@ -152,8 +155,6 @@ def _put(
     dense: bool = False,
 ) -> Record:
     """Change all parts of a model or none."""
-    plan = lora.fit(model)
-    check_blocks(record.blocks, plan)
     done: list[nn.Module] = []
     try:
         for part, module in parts(model).items():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from safelight.adapters.lora.blocks import check_blocks, weight_of
+from safelight.adapters.lora.blocks import Blocks, blocks_of, weight_of
 from safelight.adapters.lora.deltas import GAINS, TURNS, deltas
 from safelight.adapters.lora.dialects import BEGINNINGS, ENDINGS, LDM, OURS, Beginning
 from safelight.adapters.lora.file import Lora
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
     lora: Lora
     scale: float = 1.0
-    blocks: Mapping[str, float] = {}
+    blocks: Blocks = None
 
 
 @dataclass
@@ -80,9 +80,9 @@ def changes(parts: Sequence[Part], targets: Targets, weights: Mapping[str, Tenso
     by_layer: dict[str, list[Change]] = defaultdict(list)
     for lora, scale, blocks in parts:
         plan = fit(lora.contents, targets)
-        check_blocks(blocks, plan)
+        strengths = blocks_of(blocks, plan)
         for row in plan.rows:
-            strong = scale * weight_of(blocks, row.layer.full)
+            strong = scale * weight_of(strengths, row.layer.full)
             if strong:
                 by_layer[row.layer.full].append(_change(lora, row, strong))
     return [_sum(rows, weights) for rows in by_layer.values()]
@@ -147,7 +147,9 @@ def _dense(row: Change, weights: Mapping[str, Tensor] | None) -> dict[str, Tenso
     depends = row.form in TURNS or row.form in GAINS or {"magnitude", "dora_scale"} & row.tensors.keys()
     weight = None if weights is None else weights.get(row.layer.full)
     if depends and weight is None:
-        raise RequestError(f"what {row.form} adds to {row.layer.full} depends on the model; name it with -m")
+        raise RequestError(
+            f"what {row.form} adds to {row.layer.full} depends on the model; say which it is for (--for)"
+        )
     tensors = {role: tensor.float() for role, tensor in row.tensors.items()}
     if row.form in TURNS and row.alpha is not None:
         tensors["alpha"] = row.alpha.float()
