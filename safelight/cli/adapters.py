@@ -73,8 +73,10 @@ def number(flag: str, text: str) -> float:
     return found
 
 
-def blocks(flag: str, text: str) -> dict[str, float]:
-    """``block=scale,block=scale``."""
+def blocks(flag: str, text: str) -> dict[str, float] | tuple[float, ...]:
+    """``block=scale,block=scale``, or a customary row of numbers."""
+    if text and "=" not in text:
+        return tuple(number(flag, part) for part in text.split(","))
     found: dict[str, float] = {}
     for part in text.split(",") if text else ():
         name, equals, value = part.partition("=")

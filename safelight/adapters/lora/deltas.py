@@ -32,6 +32,8 @@ def deltas(form: str, tensors: Tensors, weight: Tensor, strength: float, said: M
         made["weight"] = decomposed(tensors, weight, delta)
         if "up_bias" in tensors:
             made["bias"] = tensors["up_bias"] * strength
+        if "diff_b" in tensors:
+            made["bias"] = made.get("bias", 0) + tensors["diff_b"]
     elif form in ("full", "norm"):
         for role, name in (("diff", "weight"), ("w_norm", "weight"), ("diff_b", "bias"), ("b_norm", "bias")):
             if role in tensors:
