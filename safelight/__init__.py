@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
     from safelight.generate.pipe import Drawn, Pipe, load
     from safelight.generate.recipe import Recipe
     from safelight.generate.request import Request
+    from safelight.generate.wardrobe import applied
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "UnknownNameError",
     "WeightsError",
     "__version__",
+    "applied",
     "load",
 ]
 
@@ -77,6 +79,7 @@ _HOME = {
     "TrainingError": "safelight.errors",
     "UnknownNameError": "safelight.errors",
     "WeightsError": "safelight.errors",
+    "applied": "safelight.generate.wardrobe",
     "load": "safelight.generate.pipe",
 }
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from safelight.adapters.picture import flat
+from safelight.adapters.hint import flat
 from safelight.errors import ImageError
 
 

@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from safelight.adapters.picture import fingerprint
 from safelight.core.path import Level
 from safelight.core.sample import sample_many
 from safelight.errors import PredictionError, WeightsError
@@ -28,17 +27,17 @@ from safelight.families.family import Model
 from safelight.generate import image as task
 from safelight.generate import models
 from safelight.generate.chain import SHOWN, chained
-from safelight.generate.facts import plain
 from safelight.generate.passes import carried
 from safelight.generate.picture import to_picture
-from safelight.generate.recipe import Recipe, finite
+from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
 from safelight.generate.settle import HANDED, Settled
 from safelight.generate.turns import Scenes, Turn
+from safelight.generate.wardrobe import Wardrobe
+from safelight.generate.written import written
 from safelight.runtime.device import Place, adopt, pick, wait
 from safelight.vae.tiny import AutoencoderTiny
 from safelight.weights.hash import sha256
-from safelight.weights.notes import notes
 from safelight.weights.sound import unsound
 
 
@@ -111,7 +110,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Pipe:
-    """A loaded model, ready to draw. Nothing in it changes, so several threads may draw from it at once.
+    """A loaded model, ready to draw. Only `applied` changes it, so several threads may draw from it at once.
 
     Attributes:
         name: of the model, or of its folder. folder: where it lies.
@@ -120,6 +119,7 @@ class Pipe:
         refiner: the model that takes over where a request says.
         tiny: an autoencoder for previews.
         upscaler: a model that draws larger what was drawn.
+        wardrobe: the adapters that lie over the model now; see `safelight.applied`.
     """
 
     name: str
@@ -130,6 +130,11 @@ class Pipe:
     refiner: Pipe | None = None
     tiny: AutoencoderTiny | None = None
     upscaler: Pipe | None = None
+    wardrobe: Wardrobe = field(default=None, compare=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.wardrobe is None or self.wardrobe.bare is not self.model:
+            object.__setattr__(self, "wardrobe", Wardrobe(self.model))
 
     def __call__(self, request: Request | str, count: int = 1) -> Iterator[Shown]:
         """Draw ``count`` pictures, watching every evaluation; see `watch`."""
@@ -165,10 +170,10 @@ class Pipe:
     def settle(self, request: Request | str) -> Settled:
         """What exactly a request would compute, without computing it."""
         weak, refiner, upscaler = map(_model, (self.weak, self.refiner, self.upscaler))
-        return chained(self.model, _request(request), weak, refiner, upscaler)
+        return chained(self.wardrobe.dressed, _request(request), weak, refiner, upscaler)
 
     def _watch(self, settled: Sequence[Settled], together: int) -> Iterator[Shown]:
-        first, scenes = 0, Scenes(self.model, _model(self.weak))
+        first, scenes = 0, Scenes(self.wardrobe.dressed, _model(self.weak))
         while first < len(settled):
             end = first + 1
             most = together or settled[first].together
@@ -182,10 +187,10 @@ class Pipe:
         """Draw these at the same time, pass after pass."""
         turns = [Turn(place, each, each.passes) for place, each in enumerate(settled)]
         # A model may take over from itself: it is asked once, and for all.
-        of = {**{id(model): Scenes(model, None) for model in self._others}, id(self.model): scenes}
+        of = {**{id(model): Scenes(model, None) for model in self._others}, id(scenes.model): scenes}
         while turns:
             for each in of.values():
-                if mine := [turn for turn in turns if self._draws(turn.now) is each.model]:
+                if mine := [turn for turn in turns if (self._draws(turn.now) or scenes.model) is each.model]:
                     yield from self._pass(mine, each)
             turns = [turn for turn in turns if turn.go_on()]
 
@@ -195,11 +200,10 @@ class Pipe:
         models = (_model(self.refiner), self.model.after, _model(self.upscaler))
         return [model for model in models if model is not None]
 
-    def _draws(self, settled: Settled) -> Model:
-        """Whose pass this is."""
+    def _draws(self, settled: Settled) -> Model | None:
+        """Whose pass this is; None where it is that of the first."""
         shown = self.model.after or _model(self.upscaler)
-        found = _model(self.refiner) if settled.begin == HANDED else shown if settled.begin == SHOWN else None
-        return found or self.model
+        return _model(self.refiner) if settled.begin == HANDED else shown if settled.begin == SHOWN else None
 
     def _pass(self, turns: Sequence[Turn], scenes: Scenes) -> Iterator[Shown]:
         """Draw one pass of each, with the model of the scenes."""
@@ -254,75 +258,12 @@ class Pipe:
 
     def recipe(self, settled: Settled) -> Recipe:
         """All that a picture will be drawn from."""
-        request = settled.request
-        return Recipe(
-            model=named(self),
-            task=settled.task,
-            prompt=request.prompt,
-            negative=request.negative,
-            seed=request.seed,
-            noise=settled.noise,
-            ensd=request.ensd,
-            variation=request.variation,
-            steps=request.steps or len(settled.levels) - 1,
-            sampler=settled.sampler.sampler.name,
-            options=dict(settled.sampler.options),
-            schedule=settled.schedule,
-            schedule_options=dict(settled.laid),
-            levels=[list(level) for level in settled.levels],
-            guidance=list(settled.guidance) if isinstance(settled.guidance, tuple) else settled.guidance,
-            interval=None if request.interval is None else [finite(end) for end in request.interval],
-            rules=[rule.told() for rule in request.rules],
-            weak=self._weak(request),
-            rescale=request.rescale,
-            size=settled.size,
-            skip=request.skip,
-            emphasis=request.emphasis,
-            adapters=[dict(use.told()) for use in request.adapters],
-            rows=settled.rows,
-            device=self.place.device.type,
-            dtype=str(self.place.dtype).removeprefix("torch."),
-            threads=self.place.threads,
-            strength=request.strength,
-            invert=request.invert,
-            image=source(request.image),
-            mask=source(request.mask),
-            depth=source(request.depth),
-            hires=enlarged(settled),
-            facts={name: [*numbers] for name, numbers in plain(request.facts).items()},
-            refiner=self._refiner(settled),
-            upscaler=None if self.upscaler is None else named(self.upscaler),
-            **later(settled),
-            camera=notes(self.folder).get("camera"),
-        )
-
-    def _weak(self, request: Request) -> dict[str, Any] | None:
-        if self.weak is None or not any(rule.name == "autoguidance" for rule in request.rules):
-            return None
-        return named(self.weak)
-
-    def _refiner(self, settled: Settled) -> dict[str, Any] | None:
-        if self.refiner is None or settled.request.handover is None or settled.then is None:
-            return None
-        return {**named(self.refiner), "handover": settled.request.handover, "run": len(settled.then.levels) - 1}
+        return written(self, settled)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
         """File below the model's folder -> SHA-256, of every file that was read; a vocabulary lying elsewhere too."""
         return {below(self.folder, file): sha256(file) for file in self.model.files}
-
-
-def named(pipe: Pipe) -> dict[str, Any]:
-    """What a recipe says of a model."""
-    return {"name": pipe.name, "family": pipe.model.family, "files": pipe.hashes}
-
-
-def later(settled: Settled) -> dict[str, Any]:
-    """What a recipe says of the pass of a model that draws on."""
-    for each in settled.passes:
-        if each.begin == SHOWN:
-            return {"later": each.request.steps, "later_guidance": each.guidance}
-    return {}
 
 
 def _model(pipe: Pipe | None) -> Model | None:
@@ -331,21 +272,6 @@ def _model(pipe: Pipe | None) -> Model | None:
 
 def _request(request: Request | str) -> Request:
     return Request(request) if isinstance(request, str) else request
-
-
-def enlarged(settled: Settled) -> dict[str, Any] | None:
-    """What a recipe says of the second pass of hires."""
-    hires = settled.request.hires
-    if hires is None or settled.then is None:
-        return None
-    second = settled.then
-    told = {"steps": second.request.steps, "run": len(second.levels) - 1, "size": list(second.size)}
-    return {"scale": hires.scale, "strength": hires.strength, "upscaler": hires.upscaler, **told}
-
-
-def source(picture: Image | None) -> dict[str, str] | None:
-    """What a recipe says of a picture that came in: the hash of its pixels, and its file's name, never its folder."""
-    return None if picture is None else fingerprint(picture)
 
 
 def below(model: Path, file: Path) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from safelight.adapters.picture import source
 from safelight.errors import ImageError, RequestError, UnknownNameError
 from safelight.generate.guiding import Rule
 from safelight.generate.hires import Hires
 from safelight.generate.models import shipped
-from safelight.generate.pipe import Drawn, Pipe, load, source
+from safelight.generate.pipe import Drawn, Pipe, load
 from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
 

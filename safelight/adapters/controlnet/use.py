@@ -19,7 +19,8 @@ from torch import Tensor
 from safelight.adapters.controlnet.model import ControlNet, weighed
 from safelight.adapters.controlnet.union import KINDS, ControlNetUnion, Shown
 from safelight.adapters.fitting import check_fit
-from safelight.adapters.picture import check_hint, fingerprint, to_hint, to_hole
+from safelight.adapters.hint import check_hint, to_hint, to_hole
+from safelight.adapters.picture import source
 from safelight.adapters.rows import added, own
 from safelight.adapters.use import WHOLE, Aids, Call, Place, Span
 from safelight.core.path import Level
@@ -130,8 +131,8 @@ class ControlUse:
         """What a recipe says of it."""
         hints = [
             {
-                **fingerprint(hint.picture),
-                **({"hole": fingerprint(hint.hole)} if hint.hole is not None else {}),
+                **(source(hint.picture) or {}),
+                **({"hole": source(hint.hole)} if hint.hole is not None else {}),
                 **({"kind": hint.kind, "strength": hint.strength} if hint.kind is not None else {}),
             }
             for hint in self.hints
