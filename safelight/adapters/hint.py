@@ -13,6 +13,8 @@ from torch import Tensor
 from safelight.errors import ImageError
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+STRONGEST = 2.0
+"""Of hints; beyond, pictures fall apart."""
 SLACK = 0.05
 """How far the aspects of a picture and of what it is fitted to may be apart: sizes are rounded to multiples."""
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from safelight.adapters.controlnet.model import ControlNet, ControlNetConfig
 from safelight.adapters.controlnet.union import ControlNetUnion, UnionConfig
-from safelight.adapters.controlnet.use import Control
 from safelight.adapters.fitting import check_fit, unet_of
+from safelight.adapters.loaded import Loaded
 from safelight.errors import ConfigError, WeightsError
 from safelight.families.family import Model
 from safelight.families.sd.single import understand
@@ -51,7 +51,7 @@ def load_controlnet(path: Path, *, variant: str = "", pickles: bool = False) -> 
     return filled(path, told.configs[PART], tensors)
 
 
-def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool = False) -> Control:
+def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool = False) -> Loaded[ControlNet]:
     """A control network, ready to be used with ``model``: where that computes, in its number format.
 
     Args:
@@ -70,7 +70,7 @@ def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool =
     if broken := unsound(network):
         raise WeightsError(f"{path}: the tensor {broken} holds what is no number in {weight.dtype}; download it again")
     files = [path / "config.json", *weight_files(path, variant, pickles=pickles)] if path.is_dir() else [path]
-    return Control(network, path.stem, tuple(files))
+    return Loaded(network, path.stem, tuple(files))
 
 
 def filled(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ControlNet:
