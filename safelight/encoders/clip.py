@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,23 @@ class ClipTextConfig:
             raise ConfigError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
 
 
+class Depth(Protocol):
+    """What a layer needs to know of its network; both of CLIP's configurations say it."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def hidden_act(self) -> str: ...
+    @property
+    def layer_norm_eps(self) -> float: ...
+
+
 class ClipTextOutput(NamedTuple):
     """Everything a text is read as.
 
@@ -146,7 +163,7 @@ class TextTransformer(nn.Module):
     def __init__(self, config: ClipTextConfig) -> None:
         super().__init__()
         self.embeddings = TextEmbeddings(config)
-        self.encoder = Layers(config)
+        self.encoder = Layers(config, causal=True)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: Tensor, seen: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -159,13 +176,13 @@ class TextTransformer(nn.Module):
 
 
 class Layers(nn.Module):
-    """The layers, one level down as in the released names."""
+    """The layers, one level down as in the released names; those of pictures are not causal."""
 
-    def __init__(self, config: ClipTextConfig) -> None:
+    def __init__(self, config: Depth, *, causal: bool) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config, causal=causal) for _ in range(config.num_hidden_layers))
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """[B, L, C] -> what enters layer 0 and what leaves each layer, [B, L, C] each."""
         hidden = [x]
         for layer in self.layers:
@@ -190,10 +207,10 @@ class TextEmbeddings(nn.Module):
 class EncoderLayer(nn.Module):
     """x + attention(norm x), + perceptron(norm x): [B, L, C] -> [B, L, C]."""
 
-    def __init__(self, config: ClipTextConfig) -> None:
+    def __init__(self, config: Depth, *, causal: bool) -> None:
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.self_attn = CausalAttention(config)
+        self.self_attn = SelfAttention(config, causal=causal)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = Perceptron(config)
 
@@ -202,13 +219,13 @@ class EncoderLayer(nn.Module):
         return x + self.mlp(self.layer_norm2(x))
 
 
-class CausalAttention(nn.Module):
-    """Each token looks at itself and those before it; with a mask [B, 1, L, L], at those of them where it is True."""
+class SelfAttention(nn.Module):
+    """Each token looks at all, or at itself and those before it; with a mask [B, 1, L, L], where that is True."""
 
-    def __init__(self, config: ClipTextConfig) -> None:
+    def __init__(self, config: Depth, *, causal: bool) -> None:
         super().__init__()
         width = config.hidden_size
-        self.heads = config.num_attention_heads
+        self.heads, self.causal = config.num_attention_heads, causal
         self.q_proj = _linear(width, width, std=width**-0.5)
         self.k_proj = _linear(width, width, std=width**-0.5)
         self.v_proj = _linear(width, width, std=width**-0.5)
@@ -216,13 +233,13 @@ class CausalAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (split_heads(y, self.heads) for y in (self.q_proj(x), self.k_proj(x), self.v_proj(x)))
-        return self.out_proj(merge_heads(attend(q, k, v, mask=mask, causal=mask is None)))
+        return self.out_proj(merge_heads(attend(q, k, v, mask=mask, causal=self.causal and mask is None)))
 
 
 class Perceptron(nn.Module):
     """Linear, the configured activation, linear."""
 
-    def __init__(self, config: ClipTextConfig) -> None:
+    def __init__(self, config: Depth) -> None:
         super().__init__()
         self.activation = config.hidden_act
         self.fc1 = _linear(config.hidden_size, config.intermediate_size, std=(2 * config.hidden_size) ** -0.5)
@@ -240,6 +257,6 @@ def _linear(width: int, out: int, *, std: float) -> nn.Linear:
     return linear
 
 
-def _residual_std(config: ClipTextConfig) -> float:
+def _residual_std(config: Depth) -> float:
     """The weights that write into the residual stream are smaller the deeper the network, so that its sum is not."""
     return config.hidden_size**-0.5 * (2 * config.num_hidden_layers) ** -0.5

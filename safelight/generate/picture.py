@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from safelight.adapters.hint import flat
+from safelight.encoders.clip_pixels import flat
 from safelight.errors import ImageError
 
 

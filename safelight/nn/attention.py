@@ -6,11 +6,11 @@ Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from safelight.errors import RequestError
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -47,6 +47,10 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+Beside = Callable[[str, "Attention", Tensor, Tensor], Tensor]
+"""(name of the layer, the layer, its queries [B, H, N, D], what they read [B, H, N, D]) -> what is projected for it."""
+
+
 class Attention(nn.Module):
     """Multi-head attention of [B, N, width] to itself or to a context [B, M, context_width].
 
@@ -71,31 +75,24 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(source, width, bias=bias)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None, image_tokens: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, beside: Beside | None = None) -> Tensor:
         """[B, N, width] -> [B, N, width]; ``context`` None means ``x`` itself."""
         source = x if context is None else context
-        return self.mix(self.to_q(x), self.to_k(source), self.to_v(source), image_tokens)
+        return self.mix(self.to_q(x), self.to_k(source), self.to_v(source), beside)
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor, image_tokens: Tensor | None = None) -> Tensor:
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, beside: Beside | None = None) -> Tensor:
         """What the layer makes of projected queries [B, N, C], keys and values [B, M, C]: [B, N, C].
 
         ``forward`` behind the first projections: for those who change what is asked, not how it is answered.
         """
         q, k, v = (split_heads(y, self.heads) for y in (q, k, v))
-        if self.upcast and q.dtype in (torch.float16, torch.bfloat16):
-            y = attend(q.float(), k.float(), v.float()).to(v.dtype)
-        else:
-            y = attend(q, k, v)
-        if image_tokens is not None:
-            y = y + self.image_branch(q, image_tokens)
+        y = self.read(q, k, v)
+        if beside is not None:
+            y = beside(self.name, self, q, y)
         return self.to_out[0](merge_heads(y))
 
-    def image_branch(self, q: Tensor, image_tokens: Tensor) -> Tensor:
-        """What the layer's queries q [B, H, N, D] read from extra image tokens [B, M, E]: [B, H, N, D].
-
-        The plain layer has no projections for them; an image adapter replaces the layer's class and answers here.
-
-        Raises:
-            RequestError: no image adapter is attached.
-        """
-        raise RequestError(f"image tokens were given but layer {self.name!r} has no image adapter attached")
+    def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`attend`, in float32 where the layer overflows: [B, H, N, D], [B, H, M, D] twice -> [B, H, N, D]."""
+        if self.upcast and q.dtype in (torch.float16, torch.bfloat16):
+            return attend(q.float(), k.float(), v.float()).to(v.dtype)
+        return attend(q, k, v)

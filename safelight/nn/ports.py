@@ -1,7 +1,7 @@
 """The ports of a denoising network: everything that an adapter may hand to a forward pass, in one frozen record.
 
-Axes: B rows, C channels, h w grid, N tokens of a layer, M image tokens. A network offers the ports and knows nothing of
-who uses them; replaceable layers need no port, since every layer is reached by its dotted name.
+Axes: B rows, C channels, h w grid, N tokens of a layer, H heads, D width of a head. A network offers the ports and
+knows nothing of who uses them; replaceable layers need no port, since every layer is reached by its dotted name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from safelight.nn.attention import Attention
+from safelight.nn.attention import Attention, Beside
 
 SelfAttention = Callable[[str, Attention, Tensor], Tensor]
 """(name of the layer, the layer, its normalised input [B, N, C]) -> what stands in for its output, [B, N, C]."""
@@ -30,7 +30,8 @@ class Ports:
         mid_residual: [B, C, h, w], added to the output of the middle block (ControlNet).
         block_residuals: added inside the way down, one [B, C, h, w] per block: after the last attention where the
             block has one, else to what it hands on (T2I-Adapter). May be shorter than the list of blocks.
-        image_tokens: [B, M, E], read by the cross-attention layers beside the text; each needs an image adapter.
+        beside: called in each layer that reads the text, before the output projection: what is read beside the text
+            (IP-Adapter), with keys and values of the adapter's own.
         override: called instead of each self-attention layer: perturbed and smoothed guidance, reference attention,
             layouts of several views.
         passage: called behind each transformer block: skip-layer guidance.
@@ -39,7 +40,7 @@ class Ports:
     residuals: Sequence[Tensor] = ()
     mid_residual: Tensor | None = None
     block_residuals: Sequence[Tensor] = ()
-    image_tokens: Tensor | None = None
+    beside: Beside | None = None
     override: SelfAttention | None = None
     passage: Passage | None = None
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.errors import ConfigError
-from safelight.nn.attention import Attention
+from safelight.nn.attention import Attention, Beside
 from safelight.nn.config import DEEPEST, from_released, per_level, positive
 from safelight.nn.resnet import Downsample, ResnetBlock, Upsample
 from safelight.vae.latent import LatentSpec
@@ -143,9 +143,9 @@ class PixelAttention(Attention):
         super().__init__(channels, 1, bias=True)
         self.group_norm = nn.GroupNorm(groups, channels, EPS)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, image_tokens: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, beside: Beside | None = None) -> Tensor:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)
-        return x + super().forward(tokens, context, image_tokens).transpose(1, 2).reshape(x.shape)
+        return x + super().forward(tokens, context, beside).transpose(1, 2).reshape(x.shape)
 
 
 class Middle(nn.Module):

@@ -39,7 +39,7 @@ LIBRARIES = {
     "torch": {"core", "nn", "weights", "runtime", "vae", "encoders", "lm", "families", "adapters", "multiview",
               "generate", "train", "evaluate", "server", "figurines"},
     "numpy": {"weights", "runtime", "figurines", "adapters", "multiview", "generate", "train", "evaluate", "server"},
-    "PIL": {"figurines", "adapters", "multiview", "generate", "train", "evaluate", "server", "cli"},
+    "PIL": {"encoders", "figurines", "adapters", "multiview", "generate", "train", "evaluate", "server", "cli"},
     "tokenizers": {"encoders", "lm", "train"},
     "huggingface_hub": {"weights"},
     "rich": {"cli"},

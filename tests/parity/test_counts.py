@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from safelight.encoders.clip import ClipText, ClipTextConfig
+from safelight.encoders.clip_vision import ClipVision, ClipVisionConfig
 from safelight.families.cascade.model import ATTENTION, RES, TIME, CascadeConfig, CascadeUNet
 from safelight.families.sd.kunet import KUNet, KUNetConfig
 from safelight.families.sd.model import UNet, UNetConfig
@@ -93,6 +94,32 @@ OPEN_H = {
     "hidden_act": "gelu",
 }
 
+VISION_H = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "projection_dim": 1024,
+    "hidden_act": "gelu",
+    "architectures": ["CLIPVisionModelWithProjection"],
+}
+VISION_L = {
+    **VISION_H,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+}
+VISION_G = {
+    **VISION_H,
+    "hidden_size": 1664,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 48,
+    "projection_dim": 1280,
+}
+
 
 def unet(raw: dict[str, Any]) -> nn.Module:
     return UNet(UNetConfig.from_dict(raw))
@@ -118,6 +145,10 @@ def text(raw: dict[str, Any]) -> nn.Module:
     return ClipText(ClipTextConfig.from_dict(raw))
 
 
+def vision(raw: dict[str, Any]) -> nn.Module:
+    return ClipVision(ClipVisionConfig.from_dict(raw))
+
+
 @pytest.mark.parametrize(
     ("build", "raw", "parameters", "tensors"),
     [
@@ -136,6 +167,11 @@ def text(raw: dict[str, Any]) -> nn.Module:
         pytest.param(text, {}, 123_060_480, 196, id="CLIP-L text"),
         pytest.param(text, OPEN_H, 340_387_840, 372, id="OpenCLIP-H text"),
         pytest.param(text, BIG_G, 694_659_840, 517, id="OpenCLIP-bigG text"),
+        pytest.param(vision, VISION_H, 632_076_800, 520, id="OpenCLIP-H image"),
+        pytest.param(vision, {**VISION_H, "architectures": None}, 630_766_080, 519, id="OpenCLIP-H image, bare"),
+        pytest.param(vision, VISION_L, 303_966_208, 392, id="CLIP-L image"),
+        pytest.param(vision, VISION_G, 1_844_907_264, 776, id="OpenCLIP-bigG image"),
+        pytest.param(vision, {}, 87_456_000, 199, id="CLIP-B/32 image, bare"),
     ],
 )
 def test_full_size_networks_have_the_released_counts(

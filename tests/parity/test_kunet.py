@@ -103,7 +103,7 @@ def _sines_first(fourier: Any, t: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-def _text_as_it_is(layer: Any, x: Tensor, context: Tensor | None = None, image_tokens: Any = None) -> Tensor:
+def _text_as_it_is(layer: Any, x: Tensor, context: Tensor | None = None, beside: Any = None) -> Tensor:
     return kunet.Attention.forward(layer, x, context)
 
 

@@ -167,25 +167,24 @@ def test_an_override_that_perturbs_gives_what_the_reference_gives_with_its_proce
         assert difference(got, theirs(x, t, context).sample) <= 1e-9
 
 
-def test_image_tokens_need_an_adapter_and_reach_every_cross_attention() -> None:
+def test_what_is_read_beside_the_text_reaches_every_cross_attention_before_its_projection() -> None:
     ours, _ = unets(SD1)
     asked = unet_inputs(SD1)
     x, t, context = asked["x"], asked["t"], asked["context"]
-    with pytest.raises(RequestError, match="no image adapter"):
-        ours(x, t, context, ports=Ports(image_tokens=context))
-
     reached: list[str] = []
 
-    class WithImage(Attention):
-        def image_branch(self, q: Tensor, image_tokens: Tensor) -> Tensor:
-            reached.append(self.name)
-            return 0 * q
+    def beside(name: str, layer: Attention, q: Tensor, y: Tensor) -> Tensor:
+        assert q.shape == y.shape == (2, layer.heads, q.shape[2], layer.to_q.weight.shape[0] // layer.heads)
+        reached.append(name)
+        return y
 
-    for layer in ours.modules():
-        if isinstance(layer, Attention) and layer.name.endswith("attn2"):
-            layer.__class__ = WithImage
     with torch.no_grad():
-        assert torch.equal(ours(x, t, context, ports=Ports(image_tokens=context)), ours(x, t, context))
+        assert torch.equal(ours(x, t, context, ports=Ports(beside=beside)), ours(x, t, context))
+        nothing = ours(x, t, context, ports=Ports(beside=lambda name, layer, q, y: 0 * y))
+        for layer in ours.modules():
+            if isinstance(layer, Attention) and layer.name.endswith("attn2"):
+                layer.to_v.weight.zero_()
+        assert torch.equal(nothing, ours(x, t, context))
     assert len(reached) == 6
     assert all(name.endswith("attn2") for name in reached)
 

@@ -17,9 +17,8 @@ from torch import Tensor
 from safelight.adapters.controlnet.model import ControlNet, weighed
 from safelight.adapters.controlnet.union import KINDS, ControlNetUnion, Shown
 from safelight.adapters.fitting import check_fit
-from safelight.adapters.hint import STRONGEST, check_hint, to_hint, to_hole
 from safelight.adapters.loaded import Loaded
-from safelight.adapters.picture import source
+from safelight.adapters.picture import STRONGEST, check_hint, fingerprint, to_hint, to_hole
 from safelight.adapters.rows import added, own
 from safelight.adapters.use import WHOLE, Aids, Call, Place, Span
 from safelight.core.path import Level
@@ -108,8 +107,8 @@ class ControlUse:
         """What a recipe says of it."""
         hints = [
             {
-                **(source(hint.picture) or {}),
-                **({"hole": source(hint.hole)} if hint.hole is not None else {}),
+                **fingerprint(hint.picture),
+                **({"hole": fingerprint(hint.hole)} if hint.hole is not None else {}),
                 **({"kind": hint.kind, "strength": hint.strength} if hint.kind is not None else {}),
             }
             for hint in self.hints

@@ -15,9 +15,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from safelight.adapters.fitting import unet_of
-from safelight.adapters.hint import STRONGEST, check_hint, to_hint
 from safelight.adapters.loaded import Loaded
-from safelight.adapters.picture import source
+from safelight.adapters.picture import STRONGEST, check_hint, fingerprint, to_hint
 from safelight.adapters.rows import added, own
 from safelight.adapters.t2i.model import XL, T2IAdapter, T2IConfig
 from safelight.adapters.use import WHOLE, Aids, Call, Place, Span
@@ -85,7 +84,7 @@ class T2IUse:
             "kind": "t2i-adapter",
             "name": self.adapter.name,
             "files": self.adapter.hashes,
-            "picture": source(self.picture),
+            "picture": fingerprint(self.picture),
             "strength": self.strength,
             "span": list(self.span),
         }

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.errors import ConfigError
-from safelight.nn.attention import Attention
+from safelight.nn.attention import Attention, Beside
 from safelight.nn.config import DEEPEST, from_released, positive
 from safelight.nn.mlp import gelu
 
@@ -289,8 +289,8 @@ class TextAttention(Attention):
         super().__init__(width, heads, context_width, bias=True)
         self.norm_cross = nn.LayerNorm(context_width)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, image_tokens: Tensor | None = None) -> Tensor:
-        return super().forward(x, None if context is None else self.norm_cross(context), image_tokens)
+    def forward(self, x: Tensor, context: Tensor | None = None, beside: Beside | None = None) -> Tensor:
+        return super().forward(x, None if context is None else self.norm_cross(context), beside)
 
 
 def halved(x: Tensor) -> Tensor:
