@@ -17,6 +17,8 @@ from safelight.encoders.clip_pixels import flat
 from safelight.errors import ImageError
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+STRONGEST = 2.0
+"""Of hints; beyond, pictures fall apart."""
 SLACK = 0.05
 """How far the aspects of a picture and of what it is fitted to may be apart: sizes are rounded to multiples."""
 
@@ -30,7 +32,7 @@ def check_hint(picture: Image.Image, size: tuple[int, int], what: str) -> None:
     if picture.mode not in MODES:
         raise ImageError(
             f"{what}: a picture of mode {picture.mode} holds no colours; make it one of 8 bits"
-            + (" (safelight.adapters.preprocess.measured reads depth)" if picture.mode[0] in "IF" else "")
+            + (" (safelight.adapters.preprocess.measured.depth spreads it)" if picture.mode[0] in "IF" else "")
         )
     (wide, high), (width, height) = picture.size, size
     if abs(wide * height / (high * width) - 1) > SLACK:

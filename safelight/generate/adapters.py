@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from safelight.adapters.controlnet.checkpoints import open_control
-from safelight.adapters.controlnet.use import Control
+from safelight.adapters.controlnet.model import ControlNet
 from safelight.adapters.ip_adapter.file import IpAdapter, load_ip_adapter
+from safelight.adapters.loaded import Loaded
 from safelight.adapters.lora.file import load as load_lora
 from safelight.adapters.lora.wear import WearableLora
 from safelight.adapters.textual_inversion import Embedding, load_embedding
@@ -80,7 +81,7 @@ def embedding(name: str, word: str = "", source: Source = USUAL) -> Embedding:
     return load_embedding(locate("embedding", name, source), word, pickles=source.pickles)
 
 
-def control(name: str, model: Model, source: Source = USUAL) -> Control:
+def control(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet]:
     """A ControlNet for a model, by name, folder or file.
 
     Raises:

@@ -48,3 +48,20 @@ def reference(kind: str, seed: int = 0, union: bool = False, pooled: bool = Fals
     """The same in float64, from the folder."""
     read = diffusers.ControlNetUnionModel if union else diffusers.ControlNetModel
     return read.from_pretrained(folder(kind, seed, union, pooled), torch_dtype=torch.float64)
+
+
+T2I: dict[str, dict[str, Any]] = {
+    "sd1": {"channels": [16, 32], "downscale_factor": 4},
+    "sdxl": {"channels": [16, 32], "downscale_factor": 8, "adapter_type": "full_adapter_xl"},
+}
+
+
+@cache
+def t2i_folder(kind: str, seed: int = 0) -> Path:
+    """The released folder of a T2I-Adapter for a tiny model."""
+    made = diffusers.T2IAdapter(**T2I["sd1" if kind == "sd2" else kind])
+    randomise(made, 200 + seed)
+    place = Path(tempfile.mkdtemp(prefix="safelight-t2i-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    made.save_pretrained(place)
+    return place

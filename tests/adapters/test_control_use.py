@@ -15,7 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from safelight.adapters.controlnet.checkpoints import open_control
-from safelight.adapters.controlnet.use import Control, ControlUse, Hint
+from safelight.adapters.controlnet.model import ControlNet
+from safelight.adapters.controlnet.use import ControlUse, Hint
+from safelight.adapters.loaded import Loaded
 from safelight.adapters.rows import added, own
 from safelight.adapters.use import Span
 from safelight.errors import ImageError, RequestError, SafelightError, UnknownNameError, WeightsError
@@ -29,7 +31,7 @@ from tests.generate.scenes import PROMPT, mask, picture, pipe, requests
 
 
 @cache
-def control(kind: str = "sd1", seed: int = 0, union: bool = False) -> Control:
+def control(kind: str = "sd1", seed: int = 0, union: bool = False) -> Loaded[ControlNet]:
     return open_control(folder(kind, seed, union), pipe(kind).model)
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
+from safelight.adapters.controlnet.low_rank import MARKER, stand_on
 from safelight.adapters.controlnet.model import ControlNet, ControlNetConfig
 from safelight.adapters.controlnet.union import ControlNetUnion, UnionConfig
-from safelight.adapters.controlnet.use import Control
 from safelight.adapters.fitting import check_fit, unet_of
+from safelight.adapters.loaded import Loaded
 from safelight.errors import ConfigError, WeightsError
 from safelight.families.family import Model
 from safelight.families.sd.single import understand
+from safelight.weights.container import read_any
 from safelight.weights.folder import read_json, weight_files
 from safelight.weights.load import fill, read, unfilled
 from safelight.weights.moves import to_ours
@@ -40,6 +42,8 @@ def load_controlnet(path: Path, *, variant: str = "", pickles: bool = False) -> 
     if path.is_dir():
         raw = read_json(path / "config.json")
         return filled(path, raw, read(weight_files(path, variant, pickles=pickles), pickles=pickles))
+    if MARKER in read_any(path, pickles=pickles).entries:
+        raise WeightsError(f"{path}: is a Control-LoRA, which stands on a model's own weights; open it with that model")
     told = understand(path, pickles=pickles)
     component = told.found.component(PART)
     if component is None:
@@ -51,11 +55,12 @@ def load_controlnet(path: Path, *, variant: str = "", pickles: bool = False) -> 
     return filled(path, told.configs[PART], tensors)
 
 
-def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool = False) -> Control:
+def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool = False) -> Loaded[ControlNet]:
     """A control network, ready to be used with ``model``: where that computes, in its number format.
 
     Args:
-        path, variant, pickles: see `load_controlnet`.
+        path: see `load_controlnet`; or a Control-LoRA, which then stands on the weights of ``model``.
+        variant, pickles: see `load_controlnet`.
 
     Raises:
         RequestError: it was made for another model.
@@ -63,14 +68,17 @@ def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool =
     """
     what = f"ControlNet {path.stem}"
     unet = unet_of(what, model)
-    network = load_controlnet(path, variant=variant, pickles=pickles)
+    if path.is_file() and MARKER in read_any(path, pickles=pickles).entries:
+        network = stand_on(unet, read(path, pickles=pickles), path, path.stem)
+    else:
+        network = load_controlnet(path, variant=variant, pickles=pickles)
     weight = unet.conv_in.weight
     check_fit(what, network.config, weight.device, model)
     network.to(weight).requires_grad_(False)
     if broken := unsound(network):
         raise WeightsError(f"{path}: the tensor {broken} holds what is no number in {weight.dtype}; download it again")
     files = [path / "config.json", *weight_files(path, variant, pickles=pickles)] if path.is_dir() else [path]
-    return Control(network, path.stem, tuple(files))
+    return Loaded(network, path.stem, tuple(files))
 
 
 def filled(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ControlNet:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +17,8 @@ from torch import Tensor
 from safelight.adapters.controlnet.model import ControlNet, weighed
 from safelight.adapters.controlnet.union import KINDS, ControlNetUnion, Shown
 from safelight.adapters.fitting import check_fit
-from safelight.adapters.picture import check_hint, fingerprint, to_hint, to_hole
+from safelight.adapters.loaded import Loaded
+from safelight.adapters.picture import STRONGEST, check_hint, fingerprint, to_hint, to_hole
 from safelight.adapters.rows import added, own
 from safelight.adapters.use import WHOLE, Aids, Call, Place, Span
 from safelight.core.path import Level
@@ -27,28 +26,6 @@ from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.families.sd.model import Added
 from safelight.nn.ports import Ports
-from safelight.weights.hash import sha256
-
-STRONGEST = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class Control:
-    """A loaded control network, for any number of requests.
-
-    Attributes:
-        network: on the device of the model that it is used with. name: for errors and recipes.
-        files: that were read.
-    """
-
-    network: ControlNet
-    name: str
-    files: tuple[Path, ...] = ()
-
-    @cached_property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file, read once."""
-        return {file.name: sha256(file) for file in self.files}
 
 
 @dataclass(frozen=True)
@@ -79,7 +56,7 @@ class ControlUse:
         guess: count fine levels less and leave what is led away from alone, so that no prompt is needed.
     """
 
-    control: Control
+    control: Loaded[ControlNet]
     hints: tuple[Hint, ...]
     strength: float = 1.0
     span: Span = WHOLE
