@@ -22,8 +22,12 @@ from safelight.generate.settle import HANDED, INVERTED, Settled
 
 
 @torch.no_grad()
-def carried(model: Model, settled: Settled, scene: Scene, left: Tensor) -> Scene:
-    """The scene of a later pass over what the one before it ``left``."""
+def carried(model: Model, settled: Settled, scene: Scene, left: Tensor, seen: Tensor | None = None) -> Scene:
+    """The scene of a later pass over what the one before it ``left``.
+
+    Args:
+        seen: what the network was shown when it drew that; it is shown it again.
+    """
     if settled.begin == HANDED:
         return replace(scene, known=None, state=left)
     if settled.begin == INVERTED:
@@ -31,6 +35,8 @@ def carried(model: Model, settled: Settled, scene: Scene, left: Tensor) -> Scene
     if settled.begin == SHOWN:
         return replace(scene, conds={name: _shown(model, cond, left) for name, cond in scene.conds.items()})
     if settled.begin == PICTURE:
+        if seen is not None:
+            scene = carried(model, replace(settled, begin=SHOWN), scene, seen)
         return replace(scene, known=encode(model, to_tensor(to_picture(decode(model, left)), settled.size)))
     _, height, width = model.latent.shape(*settled.size)
     return replace(scene, known=F.interpolate(left, size=(height, width), mode=settled.begin))

@@ -74,11 +74,13 @@ class Features(LatentSpec):
 
     Attributes:
         pixels: of the picture per place. spread: latents of the decoder per place. patch: pixels per latent.
+        grain: latents along an edge of what the decoder takes as one; pictures have whole ones.
     """
 
     pixels: float = PIXELS
     spread: float = SPREAD
     patch: int = 4
+    grain: int = 2
 
     def shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(Z, h, w) of the features of a picture of ``width`` x ``height`` pixels.
@@ -87,13 +89,31 @@ class Features(LatentSpec):
             RequestError: no features lead to a picture of that size; the message names the nearest sizes.
         """
         for name, edge in (("width", width), ("height", height)):
-            if self.drawn(self.places(edge)) != edge:
-                low = max(self.places(edge) - 1, 1)
-                near = [size for size in map(self.drawn, range(low, low + 3)) if size]
-                raise RequestError(f"{name} {edge} is none that it draws; the nearest are {', '.join(map(str, near))}")
+            near = self.near(edge)
+            if edge != near[0]:
+                told = ", ".join(map(str, sorted(near[:3])))
+                raise RequestError(f"{name} {edge} is none that it draws; the nearest are {told}")
         return self.channels, self.places(height), self.places(width)
 
-    def places(self, edge: int) -> int:
+    def nearest(self, edge: float, multiple: int = 1) -> int:
+        """The edge, in pixels, that can be drawn and is nearest to this one; it must be a multiple of that too."""
+        return next(size for size in self.near(edge) if size % multiple == 0)
+
+    def near(self, edge: float) -> list[int]:
+        """Edges near this one that can be drawn, the nearest first.
+
+        Raises:
+            RequestError: none is.
+        """
+        middle = self.places(edge)
+        sizes = {self.drawn(places) for places in range(max(middle - 4, 1), middle + 5)}
+        whole = [size for size in sizes if size % (self.patch * self.grain) == 0]
+        fit = [size for size in whole if self.drawn(self.places(size)) == size]
+        if not fit:
+            raise RequestError(f"no picture with edges of about {edge:g} pixels can be drawn from whole places")
+        return sorted(fit, key=lambda size: (abs(size - edge), size))
+
+    def places(self, edge: float) -> int:
         """Places along an edge of a picture."""
         return math.ceil(edge / self.pixels)
 
@@ -119,6 +139,7 @@ def load(index: Index) -> Model:
         pixels=_number(prior.settings, "resolution_multiple", PIXELS),
         spread=_number(decoder.settings, "latent_dim_scale", SPREAD),
         patch=latent.stride,
+        grain=drawn.patch_size,
     )
 
     def draw_on(x: Tensor, t: Tensor, told: Told) -> Tensor:
@@ -141,7 +162,7 @@ def load(index: Index) -> Model:
         defaults=_defaults(decoder, steps=10, guidance=1.0),
         encode=lambda prompt: encode(decoder, prompt),
         predict=draw_on,
-        enlarge=Enlarge(1, latent.stride, show),
+        enlarge=Enlarge(1, latent.stride * drawn.patch_size, show),
     )
     return Model(
         family="cascade",
