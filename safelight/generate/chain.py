@@ -63,7 +63,7 @@ def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) ->
         asked = replace(
             request,
             hires=None,
-            image=STAND_IN,
+            image=STAND_IN if request.mask is None else request.image,  # what is kept is the image's, at any size
             invert=None,
             strength=hires.strength,
             steps=hires.steps or request.steps,

@@ -16,7 +16,7 @@ from safelight.core.sample import Changing
 from safelight.families.family import Model
 from safelight.generate.chain import SHOWN
 from safelight.generate.hires import PICTURE
-from safelight.generate.image import Scene, decode, encode
+from safelight.generate.image import Scene, decode, encode, finish, hole
 from safelight.generate.picture import to_picture, to_tensor
 from safelight.generate.settle import HANDED, INVERTED, Settled
 
@@ -37,9 +37,13 @@ def carried(model: Model, settled: Settled, scene: Scene, left: Tensor, seen: Te
     if settled.begin == PICTURE:
         if seen is not None:
             scene = carried(model, replace(settled, begin=SHOWN), scene, seen)
-        return replace(scene, known=encode(model, to_tensor(to_picture(decode(model, left)), settled.size)))
+        small = to_picture(finish(settled.request, decode(model, left)))
+        return replace(scene, known=encode(model, finish(settled.request, to_tensor(small, settled.size))))
     _, height, width = model.latent.shape(*settled.size)
-    return replace(scene, known=F.interpolate(left, size=(height, width), mode=settled.begin))
+    large = F.interpolate(left, size=(height, width), mode=settled.begin)
+    if settled.request.mask is not None and scene.known is not None:  # around the hole the image, as in the first pass
+        large = torch.where(hole(settled, large).bool(), large, scene.known)
+    return replace(scene, known=large)
 
 
 def _shown(model: Model, cond: Any, left: Tensor) -> Any:

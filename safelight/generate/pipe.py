@@ -242,7 +242,7 @@ class Pipe:
         colours = task.decode(model, x)
         if not x.isfinite().all() or not colours.isfinite().all():
             self._blame()
-        picture = to_picture(task.finish(turn.now, colours))
+        picture = to_picture(task.finish(turn.now.request, colours))
         seconds["decode"] = time.perf_counter() - begun
         return Drawn(picture, self.recipe(turn.first), x, scene.cut, seconds)
 
