@@ -20,7 +20,7 @@ from diffusers.schedulers import scheduling_ddpm_wuerstchen as wuerstchen
 
 from safelight.core.noise import start_noise
 from safelight.core.sample import sample
-from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.encoders.chunks import Token
 from safelight.errors import ConfigError, RequestError, SafelightError, WeightsError
 from safelight.families.cascade import ratio, wiring
 from safelight.families.cascade.ratio import Ratio
@@ -125,8 +125,8 @@ def test_a_mistake_turns_it_red(monkeypatch: Patch) -> None:
         patch.setattr(wiring, "encode", normed(wiring.encode))
         assert error()[0] > 1e3 * EXACT, "the text normalised"
     with monkeypatch.context() as patch:
-        right = ClipTokenizer.encode
-        patch.setattr(ClipTokenizer, "encode", lambda self, text: right(self, text)._replace(used=77))
+        right, full = wiring._read, (Token(0, ""),) * 75
+        patch.setattr(wiring, "_read", lambda stage, chunk, *rest: right(stage, replace(chunk, tokens=full), *rest))
         assert error()[0] > 1e3 * EXACT, "what fills the text up is looked at"
     with monkeypatch.context() as patch:
         patch.setattr(task, "until", lambda noise, end: noise)

@@ -47,8 +47,24 @@ def read_stages(index: Index) -> tuple[Stage, Stage]:
         WeightsError: a part is missing, or its weights are unreadable or of another shape than its config says; the
             decoder's folder has no prior's beside it. ConfigError: a part is of another kind.
     """
+    prior, prefix = _prior(index)
+    return _stage(prior, f"{prefix}prior", prefix), _stage(index, "decoder", "")
+
+
+def read_tokenizers(index: Index) -> dict[str, ClipTokenizer]:
+    """The tokenizer of the prior, under its encoder's name: the decoder is told the pooled text of its chunk alone.
+
+    Raises:
+        WeightsError, ConfigError: see `read_stages`.
+    """
+    prior, prefix = _prior(index)
+    return {"prior_text_encoder": ClipTokenizer.from_folder(prior.folder / f"{prefix}tokenizer")}
+
+
+def _prior(index: Index) -> tuple[Index, str]:
+    """The folder with the prior's parts, and what their names begin with there."""
     if index.pipeline == COMBINED:
-        return _stage(index, "prior_prior", "prior_"), _stage(index, "decoder", "")
+        return index, "prior_"
     beside = index.folder.with_name(f"{index.folder.name}-prior")
     if not (beside / "model_index.json").is_file():
         raise WeightsError(
@@ -57,7 +73,7 @@ def read_stages(index: Index) -> tuple[Stage, Stage]:
     prior = read_index(beside, index.variant, pickles=index.pickles)
     if prior.pipeline != PRIOR:
         raise ConfigError(f"{beside}: is a {prior.pipeline}; a {PRIOR} is expected")
-    return _stage(prior, "prior", ""), _stage(index, "decoder", "")
+    return prior, ""
 
 
 def read_stage_a(index: Index) -> tuple[StageA, tuple[Path, ...]]:
