@@ -98,7 +98,7 @@ def detect(header: Header) -> Found:
         if not made and not components:
             variant, components = _released(family, shapes, said)
             layout = "diffusers"
-        if made and made.width:
+        if made and made.width and not family.told_by:
             variant = next((each for each in family.variants if each.width == made.width), None)
         if components or (made and variant):
             kind = "adapter" if made else layout
@@ -125,7 +125,7 @@ def known(header: Header, path: object) -> tuple[Found, Variant]:
 
 def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
     """The variant and the parts of a single file."""
-    width = next((s[-1] for name, s in shapes.items() if name.endswith(CROSS) and len(s) > 1), 0)
+    width = _width(family, shapes)
     by_name = [each for each in family.variants if each.has in shapes]
     by_width = [each for each in family.variants if each.width == width or each.name == said]
     for variant in [*by_name, *by_width, *family.variants][:1]:
@@ -137,6 +137,12 @@ def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Vari
                 components.append(_component(family, variant, part, prefix, inside))
         return (variant if by_name or by_width else None), tuple(components)
     return None, ()
+
+
+def _width(family: Tables, shapes: Mapping[str, Shape]) -> int:
+    """What tells the variants of a family apart; 0 where there is no trace of it."""
+    ending = family.told_by or CROSS
+    return next((s[-1] for name, s in shapes.items() if name.endswith(ending) and len(s) > 1), 0)
 
 
 def _prefix(family: Tables, part: Part, shapes: Mapping[str, Shape]) -> str | None:
@@ -173,7 +179,7 @@ def _released(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[V
     for table_name, table in family.keys.parts.items():
         if not table.ours or not ours.keys() >= set(table.ours):
             continue
-        width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS) and len(s) > 1), 0)
+        width = _width(family, ours)
         variant = next((each for each in family.variants if each.width == width or each.name == said), None)
         part = "text_encoder" if table_name == "clip" else table_name
         unread = tuple(name for name in ours if table.passes(name))

@@ -100,14 +100,12 @@ def _stage(index: Index, network: str, prefix: str) -> Stage:
     unet = load_unet(folder / network, variant, pickles=pickles)
     text = load_clip_text(folder / encoder, variant, pickles=pickles)
     words = ClipTokenizer.from_folder(folder / tokenizer)
-    if words.highest >= text.config.vocab_size or words.length > text.config.max_position_embeddings:
-        raise ConfigError(f"{folder / tokenizer}: writes numbers that the text encoder does not read")
+    fitting(folder / network, unet.config, text, words, folder / tokenizer)
     plan = folder / scheduler / "scheduler_config.json"
     try:
         path = ratio.read(read_json(plan))
     except ConfigError as error:
         raise ConfigError(f"{plan}: {error}") from error
-    _check(folder / network, unet.config, text)
     read = [folder / "model_index.json", plan]
     for part in (network, encoder):
         read += [folder / part / "config.json", *weight_files(folder / part, variant, pickles=pickles)]
@@ -115,9 +113,18 @@ def _stage(index: Index, network: str, prefix: str) -> Stage:
     return Stage(unet, text, words, path, index.settings, tuple(read))
 
 
-def _check(place: Path, unet: CascadeConfig, text: ClipText) -> None:
-    """Check that a network reads what its text encoder writes."""
+def fitting(place: Path, unet: CascadeConfig, text: ClipText, words: ClipTokenizer, vocabulary: Path) -> None:
+    """Check that a network reads what its text encoder writes, and that one what the tokenizer does.
+
+    Args:
+        place, vocabulary: where the network and the tokenizer lie.
+
+    Raises:
+        ConfigError: they do not.
+    """
     config = text.config
+    if words.highest >= config.vocab_size or words.length > config.max_position_embeddings:
+        raise ConfigError(f"{vocabulary}: writes numbers that the text encoder does not read")
     if not config.projection or unet.clip_text_pooled_in_channels != config.projection_dim:
         raise ConfigError(
             f"{place}: reads pooled text of width {unet.clip_text_pooled_in_channels}, the text encoder writes "

@@ -22,9 +22,11 @@ from torch.nn import functional as F
 
 from safelight.encoders.chunks import Chunk
 from safelight.encoders.emphasis import EMPHASES, lay, weighed
+from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, RequestError
 from safelight.families.cascade.model import CascadeConfig
 from safelight.families.cascade.parts import COMBINED, DECODER, Stage, read_stage_a, read_stages, read_tokenizers
+from safelight.families.cascade.single import read_files, read_vocabulary, stage_index
 from safelight.families.family import Defaults, Enlarge, Family, Model, Prompt, Words, joined, moved
 from safelight.vae.latent import LatentSpec
 from safelight.vae.stage_a import StageA
@@ -129,13 +131,16 @@ class Features(LatentSpec):
 
 
 def load(index: Index) -> Model:
-    """Read a decoder's folder with its prior's beside it, or a folder that holds both.
+    """Read a decoder's folder with its prior's beside it, a folder that holds both, or the files of the stages.
 
     Raises:
-        WeightsError, ConfigError: see `read_stages` and `read_stage_a`; also networks that do not fit together.
+        WeightsError, ConfigError: see `read_stages`, `read_stage_a` and `read_files`; also networks that do not fit
+            together.
     """
-    prior, decoder = read_stages(index)
-    vae, files = read_stage_a(index)
+    if index.folder.is_file():
+        prior, decoder, vae, files = read_files(index)
+    else:
+        (prior, decoder), (vae, files) = read_stages(index), read_stage_a(index)
     latent, drawn, seen = vae.config.latent(), decoder.unet.config, prior.unet.config
     _check(index.folder, seen, drawn, latent.channels)
     features = Features(
@@ -258,4 +263,13 @@ def show(told: Told, features: Tensor) -> Told:
     return replace(told, shown=told.sight[:, :, None, None].to(features) * features)
 
 
-CASCADE = Family("cascade", frozenset({COMBINED, DECODER}), load, tokenizers=read_tokenizers)
+def tokenizers(index: Index) -> dict[str, ClipTokenizer]:
+    """The name of the prior's text encoder and its tokenizer, read without the networks.
+
+    Raises:
+        WeightsError, ConfigError: see `read_tokenizers` and `read_vocabulary`.
+    """
+    return read_vocabulary(index) if index.folder.is_file() else read_tokenizers(index)
+
+
+CASCADE = Family("cascade", frozenset({COMBINED, DECODER}), load, stage_index, tokenizers)
