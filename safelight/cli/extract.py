@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(name: str, args: argparse.Namespace) -> Model:
-    from safelight.generate.models import family_of, index_of, locate
+    from safelight.generate.models import family_of, index_of
+    from safelight.generate.source import locate
 
     how = source.source(args)
     index = index_of(locate(name, how), how)

@@ -55,7 +55,8 @@ def _targets(args: argparse.Namespace, contents: Contents) -> Targets:
 
     if args.model is not None:
         from safelight.adapters.lora.file import targets
-        from safelight.generate.models import family_of, index_of, locate
+        from safelight.generate.models import family_of, index_of
+        from safelight.generate.source import locate
 
         how = source.source(args)
         index = index_of(locate(args.model, how), how)

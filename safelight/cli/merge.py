@@ -104,7 +104,8 @@ def _target(args: argparse.Namespace, parts: list[Part]) -> tuple[Targets, dict[
 
 
 def _loaded(name: str, args: argparse.Namespace) -> tuple[Model, Index]:
-    from safelight.generate.models import family_of, index_of, locate
+    from safelight.generate.models import family_of, index_of
+    from safelight.generate.source import locate
 
     how = source.source(args)
     index = index_of(locate(name, how), how)

@@ -29,6 +29,7 @@ from safelight.generate.answer import with_aids
 from safelight.generate.compose import numbers, questions
 from safelight.generate.facts import plain
 from safelight.generate.picture import to_depth, to_mask, to_tensor
+from safelight.generate.request import Request
 from safelight.generate.settle import INVERTED, Settled
 from safelight.vae.tiny import AutoencoderTiny
 
@@ -164,13 +165,14 @@ def _prompt(model: Model, settled: Settled, text: str, *, negative: bool = False
 
 
 def _over(model: Model, settled: Settled) -> Over:
-    """The image and mask of the request; a later pass begins from what the one before it left instead."""
+    """The image and mask of the request; a later pass without a hole begins from what the one before it left."""
     request = settled.request
     depth = None
     if request.depth is not None and model.deepen is not None:
         _, height, width = model.latent.shape(*settled.size)
         depth = to_depth(request.depth, (width, height)).to(next(model.network.parameters()).device)
-    if request.image is None or settled.begin not in ("", INVERTED) or "vary" in model.tasks:
+    inside = settled.begin in ("", INVERTED)
+    if request.image is None or "vary" in model.tasks or (request.mask is None and not inside):
         return Over(depth=depth)
     if model.enlarge is not None:
         width, height = (edge // model.enlarge.factor for edge in settled.size)
@@ -180,11 +182,16 @@ def _over(model: Model, settled: Settled) -> Over:
     known = encode(model, picture)
     if request.mask is None:
         return Over(known, depth=depth)
-    mask = to_mask(request.mask, settled.size)
-    small = F.interpolate(mask, size=known.shape[-2:]).to(known.device)
+    mask, small = to_mask(request.mask, settled.size), hole(settled, known)
     if model.conceal is None:
         return Over(known, small, depth=depth)
     return Over(known, shown=(small, encode(model, picture * (mask < 0.5))))
+
+
+def hole(settled: Settled, latents: Tensor) -> Tensor:
+    """The mask of the request over latents: [1, 1, h, w], 1 where they are repainted."""
+    assert settled.request.mask is not None
+    return F.interpolate(to_mask(settled.request.mask, settled.size), size=latents.shape[-2:]).to(latents.device)
 
 
 def _enlarging(model: Model, settled: Settled, cond: Any, small: Tensor) -> Any:
@@ -260,10 +267,10 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
     )
 
 
-def finish(settled: Settled, colours: Tensor) -> Tensor:
-    """Put the kept pixels of the image back into a decoded picture, exactly."""
-    request = settled.request
+def finish(request: Request, colours: Tensor) -> Tensor:
+    """Put the kept pixels of the image, fitted to the size of a picture, back into it, exactly."""
     if request.image is None or request.mask is None:
         return colours
-    mask = to_mask(request.mask, settled.size)
-    return torch.where(mask.bool(), colours.cpu(), to_tensor(request.image, settled.size))
+    height, width = colours.shape[-2:]
+    mask = to_mask(request.mask, (width, height))
+    return torch.where(mask.bool(), colours.cpu(), to_tensor(request.image, (width, height)))

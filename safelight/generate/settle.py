@@ -25,7 +25,6 @@ from safelight.errors import PromptError, RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate import facts
 from safelight.generate.compose import ONE_ROW, compose, numbers, replaced
-from safelight.generate.hires import Hires
 from safelight.generate.levels import visit
 from safelight.generate.picture import to_depth, to_mask
 from safelight.generate.request import Request
@@ -142,17 +141,10 @@ def settle(model: Model, request: Request, weak: Model | None = None, refiner: M
         PromptError: a sign of emphasis that cannot be meant.
     """
     facts.fit(facts.plain(request.facts), [model, *([refiner] if refiner and request.handover else [])])
-    first = _pass(model, request, weak)
+    first = plan(model, request, weak)
     if request.invert is not None:
         first = replace(first, begin=INVERTED, before=_inversion(model, first, request.invert))
-    if request.handover is not None:
-        return _handed(model, first, request.handover, refiner)
-    if request.hires is None:
-        return first
-    try:
-        return replace(first, then=_enlarged(model, first, request.hires, weak))
-    except RequestError as error:
-        raise RequestError(f"the second pass, of hires: {error}") from error
+    return first if request.handover is None else _handed(model, first, request.handover, refiner)
 
 
 def _inversion(model: Model, first: Settled, text: str) -> Settled:
@@ -179,25 +171,6 @@ def _inversion(model: Model, first: Settled, text: str) -> Settled:
         raise PromptError("the text of an inversion holds for the whole image; leave out what changes with the step")
     bound = INVERSION.bind(model.path)
     return replace(first, request=asked, sampler=bound, levels=first.levels[::-1], rule=Unguided(), noise="fresh")
-
-
-def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) -> Settled:
-    """The second pass: image to image over what the first will draw, with its seed, guidance and rows."""
-    request, own = first.request, first.sampler.sampler.noise
-    if kinds.KINDS[first.noise].steps == "stream":
-        raise RequestError(f"noise {first.noise!r} is known for pictures from text only; leave it or hires out")
-    asked = replace(
-        request,
-        hires=None,
-        image=STAND_IN,
-        invert=None,
-        strength=hires.strength,
-        steps=hires.steps or request.steps,
-        size=hires.size(first.size, model.latent.stride),
-        noise=None if first.noise == own else first.noise,
-        rows=first.rows,
-    )
-    return replace(_pass(model, asked, weak), begin=hires.upscaler)
 
 
 def _handed(model: Model, first: Settled, handover: float, refiner: Model | None) -> Settled:
@@ -236,12 +209,17 @@ def _check_shown(request: Request, task: str, first: float | str) -> None:
         raise RequestError("this model is told a picture and no text; leave the prompt and its negative empty")
 
 
-def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
+def plan(model: Model, request: Request, weak: Model | None, *, again: bool = False) -> Settled:
+    """One pass; errors as of `settle`.
+
+    Args:
+        again: its image is one that this model itself will have drawn, which every model can paint over.
+    """
     own = notes(model.folder).get("defaults", {})
     task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
-    task = "upscale" if task == "image" and model.enlarge else task
-    task = "vary" if task == "image" and "vary" in model.tasks else task
-    if task not in model.tasks:
+    task = "upscale" if task == "image" and model.enlarge and not again else task
+    task = "vary" if task == "image" and "vary" in model.tasks and not again else task
+    if task not in model.tasks and not again:
         need = NEEDS.get(model.tasks, "another model")
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
     if (request.depth is None) != (model.deepen is None):

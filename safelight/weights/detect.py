@@ -102,7 +102,7 @@ def detect(header: Header) -> Found:
         if not made and not components:
             variant, components = _released(family, shapes, said)
             layout = "diffusers"
-        if made and made.width:
+        if made and made.width and not family.told_by:
             variant = next((each for each in family.variants if each.width == made.width and not each.task), None)
         if components or (made and variant):
             kind = "adapter" if made else layout
@@ -130,7 +130,7 @@ def known(header: Header, path: object) -> tuple[Found, Variant]:
 
 def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
     """The variant and the parts of a single file."""
-    width = next((s[-1] for name, s in shapes.items() if name.endswith(CROSS) and len(s) > 1), 0)
+    width = _width(family, shapes)
     by_name = [each for each in family.variants if each.has in shapes]
     by_width = [v for v in family.variants if (v.width == width or v.name == said) and v not in by_name]
     others = [each for each in family.variants if each not in by_name and each not in by_width]
@@ -160,6 +160,12 @@ def _inside(family: Tables, variant: Variant, shapes: Mapping[str, Shape]) -> It
         if prefix is not None:
             inside = {name[len(prefix) :]: s for name, s in shapes.items() if name.startswith(prefix)}
             yield _component(family, variant, part, prefix, inside)
+
+
+def _width(family: Tables, shapes: Mapping[str, Shape]) -> int:
+    """What tells the variants of a family apart; 0 where there is no trace of it."""
+    ending = family.told_by or CROSS
+    return next((s[-1] for name, s in shapes.items() if name.endswith(ending) and len(s) > 1), 0)
 
 
 def _prefix(family: Tables, part: Part, shapes: Mapping[str, Shape]) -> str | None:
@@ -193,7 +199,7 @@ def _released(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[V
     """The variant and the one part of a file of a released folder."""
     names = {name if name.startswith("text_") or not _bare(name) else f"text_model.{name}": name for name in shapes}
     ours = {name: shapes[old] for name, old in names.items()}
-    width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS) and len(s) > 1), 0)
+    width = _width(family, ours)
     fits = [each for each in family.variants if each.width == width or each.name == said]
     for table_name, table in family.keys.parts.items():
         if table.ours and ours.keys() >= set(table.ours):

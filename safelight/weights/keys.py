@@ -144,7 +144,8 @@ class Table:
                 parts = tuple(part + rest for part in rule_.ours)
                 if known.issuperset(parts):
                     moves.append(Move(parts, rule_.theirs + rest, rule_.how))
-        return moves
+        inside = {name for move in moves for name in move.ours[1:]}  # goes with the first, whatever rule knows it alone
+        return [move for move in moves if move.ours[0] not in inside]
 
     def _rules(self, numbers: Mapping[str, int]) -> tuple[_Rule, ...]:
         return _filled(self, tuple(sorted(numbers.items())))

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +21,15 @@ from safelight.errors import ExistsError, FileError, WeightsError
 from safelight.weights.load import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a conversion did: the files it wrote, how many tensors, and the names it passed over."""
+
+    files: tuple[Path, ...]
+    tensors: int
+    unread: tuple[str, ...] = ()
 
 
 def save(

@@ -94,6 +94,7 @@ class Tables:
 
     Attributes:
         folder: where its tables lie. vocabularies: names of the hub under which the tokenizer's may be found.
+        told_by: ending of the name whose last axis is the ``width`` of a variant; empty for that of cross-attention.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Tables:
     keys: Keys
     variants: tuple[Variant, ...] = ()
     vocabularies: tuple[str, ...] = ()
+    told_by: str = ""
 
     def variant(self, name: str) -> Variant:
         """The kind of that name."""
@@ -131,7 +133,9 @@ def _tables(folder: Path) -> Tables:
     raw = tomllib.loads((folder / "variants.toml").read_text(encoding="utf-8"))
     variants = tuple(_variant(raw["family"], row) for row in raw["variant"])
     return Tables(
-        raw["family"], raw["title"], folder, read_keys(folder / "keys.toml"), variants, tuple(raw["vocabularies"])
+        *(raw["family"], raw["title"], folder, read_keys(folder / "keys.toml"), variants),
+        vocabularies=tuple(raw["vocabularies"]),
+        told_by=raw.get("told_by", ""),
     )
 
 

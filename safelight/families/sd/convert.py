@@ -10,7 +10,6 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from safelight.weights.folder import Index, read_json, weight_files
 from safelight.weights.load import read
 from safelight.weights.moves import to_ours, to_theirs
 from safelight.weights.notes import METADATA, NOTES, notes
-from safelight.weights.save import save, write
+from safelight.weights.save import Written, save, write
 from safelight.weights.variants import Variant, tables_of
 
 STEM = {"text_encoder": "model", "text_encoder_2": "model"}
@@ -41,15 +40,6 @@ RENAME: dict[str, Callable[[str], str | None]] = {
     "text_encoder_2": released,
 }
 KINDS = {"UNet2DConditionModel": "unet", "AutoencoderKL": "vae", "ControlNetModel": "controlnet"}
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a conversion did: the files it wrote, how many tensors, and the names it passed over."""
-
-    files: tuple[Path, ...]
-    tensors: int
-    unread: tuple[str, ...] = ()
 
 
 def to_file(index: Index, place: Path) -> Written:
