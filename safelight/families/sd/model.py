@@ -195,7 +195,7 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], 1e-5)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
         for name, layer in self.named_modules():
-            if isinstance(layer, Attention | TransformerBlock):
+            if isinstance(layer, Attention | TransformerBlock | UpBlock):
                 layer.name = name
 
     def forward(
@@ -315,10 +315,14 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One more layer than on the way down, each joined by a skip connection, then a doubling of the grid."""
+    """One more layer than on the way down, each joined by a skip connection, then a doubling of the grid.
+
+    `name` is the block's dotted name in its network, set by the network: ports address blocks by it.
+    """
 
     def __init__(self, config: UNetConfig, level: int) -> None:
         super().__init__()
+        self.name = ""
         widths, n = config.block_out_channels, config.layers_per_block + 1
         width, time, groups = widths[level], 4 * widths[0], config.norm_num_groups
         below, above = widths[min(level + 1, len(widths) - 1)], widths[max(level - 1, 0)]
@@ -342,7 +346,9 @@ class UpBlock(nn.Module):
         ``skips`` are in the order in which they were made; the last is used first.
         """
         for index, resnet in enumerate(self.resnets):
-            x = resnet(torch.cat([x, skips[-1 - index]], dim=1), time)
+            skip = skips[-1 - index]
+            x, skip = (x, skip) if ports.join is None else ports.join(self.name, x, skip)
+            x = resnet(torch.cat([x, skip], dim=1), time)
             if self.attentions is not None:
                 x = self.attentions[index](x, context, ports)
         return x if self.upsamplers is None else self.upsamplers[0](x, size)
