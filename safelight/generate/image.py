@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -117,7 +118,11 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
 
 def _aids(model: Model, settled: Settled) -> dict[str, tuple[Aid, ...]]:
     """What the adapters of the request do, by the side of the guidance; nothing for another model's answers."""
-    place = Place(model, settled.size, tuple(settled.levels), settled.request.seed)
+
+    def latents(picture: Image) -> Tensor:
+        return encode(model, to_tensor(picture, settled.size))
+
+    place = Place(model, settled.size, tuple(settled.levels), settled.request.seed, latents)
     ready = [use.ready(place) for use in settled.request.adapters]
     sides = {side: tuple(aid for each in ready if (aid := getattr(each, side)) is not None) for side in Aids._fields}
     return {**sides, "": ()}
