@@ -11,14 +11,14 @@ depend on the width of the call and not on its neighbours (docs/learn/seeds.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from torch import Tensor
 
 from safelight.core.guides.scale import step_at
 from safelight.core.path import Level
 from safelight.errors import RequestError
-from safelight.families.family import Model
+from safelight.families.family import Model, Words
 from safelight.nn.ports import Ports
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class Aids(NamedTuple):
     uncond: Aid | None
 
 
-def unread(picture: Image) -> Tensor:
-    """Where no pictures are encoded. Raises: RequestError, always."""
-    raise RequestError("no picture is read here")
+def unread(what: Any) -> NoReturn:
+    """Where nothing is encoded. Raises: RequestError, always."""
+    raise RequestError("no pictures and no texts are read here")
 
 
 class Place(NamedTuple):
@@ -77,6 +77,7 @@ class Place(NamedTuple):
         levels: those that are visited, noisiest first, the end included.
         seed: of the picture.
         latents: encodes a picture, fitted to the size: [1, Z, h, w] as the network sees it, float32.
+        words: reads a text as the request's prompt is read.
     """
 
     model: Model
@@ -84,6 +85,12 @@ class Place(NamedTuple):
     levels: Sequence[Level]
     seed: int
     latents: Callable[[Image], Tensor] = unread
+    words: Callable[[str], Words] = unread
+
+    @property
+    def rises(self) -> bool:
+        """Whether this is the way up from a picture: an inversion."""
+        return len(self.levels) > 1 and self.levels[0].lam > self.levels[-1].lam
 
 
 class Use(Protocol):
