@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
         UnknownNameError,
         WeightsError,
     )
+    from safelight.generate.adapters import lora
     from safelight.generate.guiding import Rule
     from safelight.generate.hires import Hires
     from safelight.generate.pipe import Drawn, Pipe, load
@@ -57,6 +58,7 @@ __all__ = [
     "__version__",
     "applied",
     "load",
+    "lora",
 ]
 
 _HOME = {
@@ -81,6 +83,7 @@ _HOME = {
     "WeightsError": "safelight.errors",
     "applied": "safelight.generate.wardrobe",
     "load": "safelight.generate.pipe",
+    "lora": "safelight.generate.adapters",
 }
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli import earlier, output, passes, source
+from safelight.cli import adapters, earlier, output, passes, source, values
 from safelight.cli.bar import Bar
 from safelight.cli.earlier import Earlier
 from safelight.cli.frames import Frames
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from safelight.generate.settle import Settled
 
 DEFAULT = "figurines"
-DRAWN_SEEDS = 2**32
-"""Seeds drawn for those who give none are below this: every other program takes them."""
 MOST_WORDS = 12
 
 
@@ -80,6 +77,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     out("--json", action="store_true", help="print a line of JSON for each picture, and nothing else")
     out("--every-step", metavar="DIR|FILE.gif", help="keep the picture after every evaluation")
     out("--preview-vae", metavar="FOLDER", help="a tiny autoencoder (TAESD) that draws those pictures")
+    adapters.arguments(parser)
     source.arguments(parser)
     machine = parser.add_argument_group("on what machine").add_argument
     machine("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xpu; by default the best there is")
@@ -102,6 +100,11 @@ def run(args: argparse.Namespace) -> int:
     pipe = load(args.model, args.device, args.dtype, args.threads, *beside)
     if args.upscale_with:
         pipe = pipe.followed(load(args.upscale_with, args.device, args.dtype, args.threads))
+    found = adapters.tagged(requests)
+    worn = {each: adapters.worn("<lora>", each, args) for tags in found.tags for each in tags}
+    adapters.dress(args, pipe)
+    used = adapters.uses(args, pipe)
+    requests = [replace(each, adapters=used) for each in found.requests]
     if asked_before:
         requests = asked_before.fit(pipe, requests)
     settled = [pipe.settle(request) for request in requests]
@@ -115,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     desk.seconds["load"] = time.perf_counter() - begun
     try:
         with Bar("drawing", total(settled)) as bar:
-            for done, shown in enumerate(pipe.watch(requests), 1):
+            for done, shown in enumerate(adapters.in_turn(pipe, requests, found.tags, worn), 1):
                 bar.move(done)
                 desk.take(shown, bar)
     except KeyboardInterrupt:
@@ -263,7 +266,7 @@ def asked(args: argparse.Namespace, before: Earlier | None = None) -> list[Reque
         raise RequestError("--strength, --invert and --mask need an --image to start from")
     given = {name: value for name, value in _given(args).items() if value is not None and value not in ((), {})}
     fields = before.under(given) if before else given
-    fields.setdefault("seed", _seed("random"))
+    fields.setdefault("seed", values.seed("random"))
     if args.refiner:
         fields.setdefault("handover", 0.8)
     if args.weak_model and not any(rule.name == "autoguidance" for rule in fields.get("rules", ())):
@@ -282,17 +285,17 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         "steps": args.steps,
         "sampler": args.sampler,
         "schedule": args.schedule,
-        "options": dict(_option("--option", text) for text in args.option),
-        "schedule_options": dict(_option("--schedule-option", text) for text in args.schedule_option),
-        "guidance": None if args.guidance is None else _numbers("--guidance", args.guidance, 0),
-        "interval": None if args.guidance_interval is None else _interval(args.guidance_interval),
+        "options": dict(values.option("--option", text) for text in args.option),
+        "schedule_options": dict(values.option("--schedule-option", text) for text in args.schedule_option),
+        "guidance": None if args.guidance is None else values.numbers("--guidance", args.guidance, 0),
+        "interval": None if args.guidance_interval is None else values.interval(args.guidance_interval),
         "rules": tuple(read(text) for text in args.guidance_rule),
         "rescale": args.rescale,
-        "seed": None if args.seed is None else _seed(args.seed),
+        "seed": None if args.seed is None else values.seed(args.seed),
         "noise": args.noise,
         "ensd": args.ensd,
-        "variation": None if args.variation is None else _variation(args.variation),
-        "size": _size(args.size),
+        "variation": None if args.variation is None else values.variation(args.variation),
+        "size": values.size(args.size),
         "image": None if args.image is None else open_picture(args.image),
         "strength": args.strength,
         "invert": args.invert,
@@ -324,57 +327,6 @@ def _prompts(prompt: str | None, file: str | None) -> list[str]:
     if not any(lines):
         raise FileError(f"{file}: holds no prompts; write one a line")
     return [line for line in lines if line]
-
-
-def _seed(text: str) -> int:
-    if text.strip().lower() in ("-1", "random"):
-        return random.SystemRandom().randrange(DRAWN_SEEDS)
-    try:
-        return int(text)
-    except ValueError:
-        raise RequestError(f"--seed is a whole number or random, not {text!r}") from None
-
-
-def _variation(text: str) -> tuple[int, float]:
-    seed, colon, strength = text.rpartition(":")
-    try:
-        return (_seed(seed) if colon else int(seed)), float(strength)
-    except ValueError:
-        raise RequestError(f"--variation is SEED:STRENGTH, such as 7:0.2, not {text!r}") from None
-
-
-def _numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
-    """Numbers with commas between them, ``count`` of them, or any for 0."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or (count and len(numbers) != count):
-        what = f"{count} numbers with a comma between them" if count else "a number, or one for each step with commas"
-        raise RequestError(f"{flag} is {what}, not {text!r}")
-    return numbers
-
-
-def _interval(text: str) -> tuple[float, float]:
-    low, high = _numbers("--guidance-interval", text, 2)
-    return low, high
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    width, cross, height = text.lower().replace("×", "x").partition("x")
-    if not (cross and width.strip().isdecimal() and height.strip().isdecimal()):
-        raise RequestError(f"--size is WIDTHxHEIGHT in pixels, such as 128x128, not {text!r}")
-    return int(width), int(height)
-
-
-def _option(flag: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (equals and name.strip() and value.strip()):
-        example = "eta=0.5" if flag == "--option" else "rho=5"
-        raise RequestError(f"{flag} is NAME=VALUE, such as {example}, not {text!r}")
-    return name.strip(), value.strip()
 
 
 def _frames(args: argparse.Namespace, place: Output, settled: Sequence[Settled]) -> Frames | None:

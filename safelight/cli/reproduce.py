@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from safelight.cli import adapters, source
 from safelight.errors import RequestError
 
 
@@ -17,6 +18,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="FILE", help="the picture it was drawn over, where there was one")
     parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
     parser.add_argument("--depth", metavar="FILE", help="the depth it was drawn with, where there was one")
+    adapters.arguments(parser)
+    source.arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = recipe_in(picture)
     image, mask = (None if file is None else open_picture(file) for file in (args.image, args.mask))
     depth = None if args.depth is None else open_picture(args.depth, deep=True)
-    from safelight.generate.reproduce import compare, differing, load_for, request_of
+    from safelight.generate.reproduce import check_adapters, compare, differing, load_for, request_of
 
     if args.weak_model and recipe.weak is None:
         raise RequestError("the picture was drawn without --weak-model; leave it out")
@@ -38,8 +41,12 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("the picture was drawn without --refiner; leave it out")
     if args.upscale_with and recipe.upscaler is None:
         raise RequestError("the picture was drawn without --upscale-with; leave it out")
-    request = request_of(recipe, image, mask, depth)
-    pipe = load_for(recipe, args.model, args.weak_model, args.refiner, args.upscale_with)
+    beside = (args.weak_model, args.refiner, args.upscale_with)
+    pipe = load_for(recipe, args.model, *beside, source=source.source(args))
+    adapters.dress(args, pipe)
+    uses = adapters.uses(args, pipe)
+    check_adapters(recipe, [worn.told() for worn in pipe.wardrobe.worn] + [use.told() for use in uses])
+    request = request_of(recipe, image, mask, depth, uses)
     with Bar("drawing", pipe.settle(request).evaluations) as bar:
         for shown in pipe(request):
             bar.move(shown.index)

@@ -89,7 +89,7 @@ def locate(name: str, source: Source = USUAL) -> Path:
     if wanted is None:
         what = "model (neither a folder, a file, nor one that came with safelight)"
         raise UnknownNameError(what, name, {**known_here, **shelves})
-    return _on_hub(wanted, source)
+    return on_hub(wanted, source)
 
 
 def label(model: str, place: Path) -> str:
@@ -204,7 +204,12 @@ def _folder(path: Path, source: Source) -> Index:
     return read_index(path, source.variant, pickles=source.pickles)
 
 
-def _on_hub(wanted: HubName, source: Source) -> Path:
+def on_hub(wanted: HubName, source: Source) -> Path:
+    """Where the hub's cache keeps what is wanted; fetched before, where the source allows it.
+
+    Raises:
+        RequestError: it is not there, and nothing may be fetched. FileError: the hub does not give it.
+    """
     hub = folders().hub
     if source.download:
         return fetch(hub, wanted, offline=offline())

@@ -155,7 +155,7 @@ class Recipe:
         return Settings(
             program=SAFELIGHT,
             version=self.safelight,
-            prompt=self.prompt,
+            prompt=" ".join([self.prompt, *self._tags()]).strip(),
             negative=self.negative,
             steps=self.steps,
             sampler=next(iter(row.aliases), row.name) if row else self.sampler,
@@ -173,6 +173,12 @@ class Recipe:
             hires=second | ({"upscaler": UPSCALERS[hires["upscaler"]]} if hires else {}),
             other=other,
         )
+
+    def _tags(self) -> Iterator[str]:
+        """The LoRAs as other programs have them in the prompt."""
+        for each in self.adapters:
+            if each["kind"] == "lora":
+                yield f"<lora:{each['name']}:{number(float(each.get('scale', 1.0)))}>"
 
     def _weights(self) -> Iterator[str]:
         """Hashes of the files by which other programs know a model: its one file, or its network's."""

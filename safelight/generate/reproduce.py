@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
 from safelight.adapters.picture import source
+from safelight.adapters.use import Use
 from safelight.errors import ImageError, RequestError, UnknownNameError
 from safelight.generate.guiding import Rule
 from safelight.generate.hires import Hires
-from safelight.generate.models import shipped
+from safelight.generate.models import USUAL, Source, shipped
 from safelight.generate.pipe import Drawn, Pipe, load
 from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
@@ -69,12 +71,14 @@ def load_for(
     weak: str | None = None,
     refiner: str | None = None,
     upscaler: str | None = None,
+    source: Source = USUAL,
 ) -> Pipe:
     """Load the model that a picture was drawn with: same number format, same threads, same device if it is here.
 
     Args:
         model: name or folder; None for the one that the recipe names, if it came with safelight: what a file names is
             never opened.
+        source: which of its files are taken where there is a choice.
         weak, refiner, upscaler: the same of the weaker model, the refiner and the upscaler, where the picture was drawn
             with one.
 
@@ -93,7 +97,7 @@ def load_for(
     weak = weak or _beside("weaker model", "--weak-model", recipe.weak)
     refiner = refiner or _beside("refiner", "--refiner", recipe.refiner)
     upscaler = upscaler or _beside("upscaler", "--upscale-with", recipe.upscaler)
-    pipe = load(model, device, recipe.dtype, recipe.threads, weak, refiner=refiner)
+    pipe = load(model, device, recipe.dtype, recipe.threads, weak, source, refiner)
     return pipe.followed(load(upscaler, device, recipe.dtype, recipe.threads)) if upscaler else pipe
 
 
@@ -108,12 +112,17 @@ def _beside(what: str, flag: str, record: Mapping[str, Any] | None) -> str | Non
 
 
 def request_of(
-    recipe: Recipe, image: Image | None = None, mask: Image | None = None, depth: Image | None = None
+    recipe: Recipe,
+    image: Image | None = None,
+    mask: Image | None = None,
+    depth: Image | None = None,
+    uses: Sequence[Use] = (),
 ) -> Request:
     """What has to be asked for to get the picture of a recipe.
 
     Args:
         image, mask, depth: what the picture was drawn over, where it was.
+        uses: the adapters that the request used, where it did.
 
     Raises:
         ImageError: one of them is missing, not wanted, or holds other pixels.
@@ -147,8 +156,28 @@ def request_of(
         handover=None if recipe.refiner is None else recipe.refiner["handover"],
         skip=recipe.skip,
         emphasis=recipe.emphasis,
+        adapters=uses,
         rows=recipe.rows,
     )
+
+
+def check_adapters(recipe: Recipe, given: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to draw without an adapter that the picture was drawn with, or with one more.
+
+    Args:
+        given: what a recipe would say of those that are there.
+
+    Raises:
+        ImageError: says which, and with which files.
+    """
+    for then, now in zip_longest(recipe.adapters, given):
+        named = now or then
+        one = f"the {named['kind']} {named['name']}"
+        if then is None or (now is not None and then["kind"] != now["kind"]):
+            raise ImageError(f"the picture was drawn without {one}; leave it out, or give its adapters in their order")
+        if now is None:
+            files = ", ".join(then["files"])
+            raise ImageError(f"the picture was drawn with {one} ({files}); give it with the same flag as then")
 
 
 def _hires(recipe: Recipe) -> Hires | None:
@@ -192,16 +221,31 @@ def differing(then: Recipe, now: Recipe) -> Iterator[str]:
     if (then.refiner or {}).get("handover") != (now.refiner or {}).get("handover"):
         yield "the refiner took over elsewhere"
     yield from _files("upscaler", (then.upscaler or {}).get("files", {}), (now.upscaler or {}).get("files", {}))
-    told = {"model", "weak", "refiner", "upscaler", "image", "mask", "depth", *WORDS}
+    yield from _adapters(then.adapters, now.adapters)
+    told = {"model", "weak", "refiner", "upscaler", "image", "mask", "depth", "adapters", *WORDS}
     for name in sorted({each.name for each in fields(Recipe)} - told):
         before, after = getattr(then, name), getattr(now, name)
         if _plain(before) != _plain(after):
             yield f"{name} differs" if name == "levels" else f"{name} was {before}, now {after}"
 
 
+def _adapters(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for before, after in zip_longest(then, now):
+        if before is None or after is None:
+            one = before or after
+            yield f"the {one['kind']} {one['name']} is {'not given now' if after is None else 'new'}"
+            continue
+        yield from _files(f"{before['kind']} {before['name']}", before["files"], after["files"])
+        for name in sorted({*before, *after} - {"name", "files"}):
+            if _plain(before.get(name)) != _plain(after.get(name)):
+                yield f"{name} of the {before['kind']} {before['name']} was {before.get(name)}, now {after.get(name)}"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     return str(value) if value in (math.inf, -math.inf) else value
 
 

@@ -25,6 +25,7 @@ KINDS = {
     "lora": ("loras", "Lora", "LyCORIS"),
     "controlnet": ("controlnet", "ControlNet"),
     "embedding": ("embeddings",),
+    "ip-adapter": ("ipadapter",),
     "upscaler": ("upscale_models", "ESRGAN", "RealESRGAN"),
 }
 MOST = 10_000

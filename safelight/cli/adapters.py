@@ -1,0 +1,181 @@
+"""The flags of adapters, the same where a picture is drawn and where it is drawn again."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from safelight.cli import source
+from safelight.errors import RequestError
+from safelight.weights.folder import typed
+
+if TYPE_CHECKING:
+    from safelight.adapters.use import Use
+    from safelight.adapters.worn import Wearable
+    from safelight.generate.pipe import Pipe, Shown
+    from safelight.generate.request import Request
+
+TAG = re.compile(r"<lora:([^:<>]+)(?::([^:<>]*))?>")
+"""A LoRA in a prompt, as A1111 writes it."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    add = parser.add_argument_group("with adapters, each repeatable").add_argument
+    add("--lora", metavar="LORA", action="append", default=[], help="FILE[:scale[:block=scale,...]]; or in the prompt:"
+        " <lora:name:0.8>")  # fmt: skip
+    add("--control", metavar="NET=IMAGE", action="append", default=[],
+        help="a ControlNet and what it is shown: NET=IMAGE[:strength[:start-end]], steps from 0 to 1")  # fmt: skip
+    add("--image-prompt", metavar="FILE", action="append", default=[],
+        help="FILE[:scale], a picture as a prompt, read by --image-adapter")  # fmt: skip
+    add("--image-adapter", metavar="FILE", help="the IP-Adapter that reads --image-prompt")
+    add("--image-encoder", metavar="FOLDER", help="what it sees with; by default the one beside it")
+
+
+class Asked(NamedTuple):
+    """A file, how strongly, and what else was said of it."""
+
+    name: str
+    scale: float
+    rest: str = ""
+
+
+def split(flag: str, text: str) -> Asked:
+    """``FILE[:scale[:rest]]``; a file whose name holds colons is taken whole where it is there.
+
+    Raises:
+        RequestError: the scale is no finite number.
+    """
+    if typed(text).exists():
+        return Asked(text, 1.0)
+    drive = 2 if re.match(r"[A-Za-z]:[\\/]", text) else 0
+    name, *said = text[drive:].split(":", 2)
+    scale = number(flag, said[0]) if said else 1.0
+    return Asked(text[:drive] + name, scale, said[1] if len(said) > 1 else "")
+
+
+def number(flag: str, text: str) -> float:
+    """A finite number; RequestError for anything else."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise RequestError(f"{flag}: what follows the file is a number, such as 0.8, not {text!r}")
+    return found
+
+
+def blocks(flag: str, text: str) -> dict[str, float]:
+    """``block=scale,block=scale``."""
+    found: dict[str, float] = {}
+    for part in text.split(",") if text else ():
+        name, equals, value = part.partition("=")
+        if not (equals and name.strip()):
+            raise RequestError(f"{flag}: blocks are written block=scale,..., such as mid_block=0.5, not {text!r}")
+        found[name.strip()] = number(flag, value)
+    return found
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Prompts without the LoRAs that stand in them, and the LoRAs of each."""
+
+    requests: list[Request]
+    tags: list[tuple[Asked, ...]]
+
+
+def tagged(requests: Sequence[Request]) -> Tagged:
+    """Take ``<lora:name:scale>`` out of the prompts.
+
+    Raises:
+        RequestError: a scale that is no number, or a LoRA in the negative prompt.
+    """
+    bare, tags = [], []
+    for request in requests:
+        if TAG.search(request.negative):
+            raise RequestError("a LoRA changes the whole model; write <lora:...> in the prompt, not in the negative")
+        found = (Asked(name, number("<lora>", scale or "1")) for name, scale in TAG.findall(request.prompt))
+        tags.append(tuple(found))
+        prompt = " ".join(TAG.sub(" ", request.prompt).split()) if tags[-1] else request.prompt
+        bare.append(replace(request, prompt=prompt))
+    return Tagged(bare, tags)
+
+
+def worn(flag: str, asked: Asked, args: argparse.Namespace) -> Wearable:
+    """One LoRA, loaded."""
+    from safelight.generate.adapters import lora
+
+    return lora(asked.name, source.source(args)).within(blocks(flag, asked.rest))
+
+
+def uses(args: argparse.Namespace, pipe: Pipe) -> tuple[Use, ...]:
+    """What the flags say of adapters that a request uses.
+
+    Raises:
+        RequestError: they contradict each other. The others: see ``safelight/generate/adapters.py``.
+    """
+    shown = tuple(control(text, args, pipe) for text in args.control)
+    if bool(args.image_prompt) != bool(args.image_adapter) or (args.image_encoder and not args.image_adapter):
+        raise RequestError("--image-prompt, --image-adapter and --image-encoder belong together; name an IP-Adapter")
+    return (*shown, *(image_prompts(args, pipe) if args.image_prompt else ()))
+
+
+def control(text: str, args: argparse.Namespace, pipe: Pipe) -> Use:
+    """One ``--control``."""
+    from safelight.adapters.controlnet.use import ControlUse, Hint
+    from safelight.adapters.use import Span
+    from safelight.generate import adapters
+    from safelight.generate.file import open_picture
+
+    net, equals, shown = text.partition("=")
+    if not (equals and net and shown):
+        raise RequestError(f"--control is NET=IMAGE[:strength[:start-end]], not {text!r}")
+    asked = split("--control", shown)
+    start, dash, end = asked.rest.partition("-")
+    span = Span(number("--control", start), number("--control", end)) if dash else Span()
+    if asked.rest and not dash:
+        raise RequestError(f"--control: the steps are written start-end, such as 0-0.5, not {asked.rest!r}")
+    hint = Hint(open_picture(asked.name))
+    return ControlUse(adapters.control(net, pipe.model, source.source(args)), (hint,), asked.scale, span)
+
+
+def image_prompts(args: argparse.Namespace, pipe: Pipe) -> Iterator[Use]:
+    """Pictures of one scale are read together, as one prompt; the others each for itself."""
+    from safelight.adapters.ip_adapter.use import ImageUse
+    from safelight.generate.adapters import image_adapter
+    from safelight.generate.file import open_picture
+
+    adapter = image_adapter(args.image_adapter, pipe.model, args.image_encoder, source.source(args))
+    asked = [split("--image-prompt", text) for text in args.image_prompt]
+    if said := next((each.rest for each in asked if each.rest), ""):
+        raise RequestError(f"--image-prompt is FILE[:scale]; {said!r} follows it")
+    for scale in dict.fromkeys(each.scale for each in asked):
+        yield ImageUse(adapter, [open_picture(each.name) for each in asked if each.scale == scale], scale)
+
+
+def dress(args: argparse.Namespace, pipe: Pipe) -> None:
+    """Lay over the pipe what the flags say, for good."""
+    for text in args.lora:
+        asked = split("--lora", text)
+        pipe.wardrobe.put_on(worn("--lora", asked, args), asked.scale)
+
+
+def in_turn(
+    pipe: Pipe, requests: Sequence[Request], tags: Sequence[tuple[Asked, ...]], worn: Mapping[Asked, Wearable]
+) -> Iterator[Shown]:
+    """Draw requests in order, each with the LoRAs of its own prompt; `Shown.picture` counts over all of them."""
+    first = 0
+    for mine, group in groupby(zip(tags, requests, strict=True), key=lambda pair: pair[0]):
+        drawn = [request for _, request in group]
+        with ExitStack() as stack:
+            for asked in mine:
+                stack.callback(pipe.wardrobe.take_off, pipe.wardrobe.put_on(worn[asked], asked.scale))
+            for shown in pipe.watch(drawn):
+                yield replace(shown, picture=first + shown.picture)
+        first += len(drawn)

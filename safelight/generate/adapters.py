@@ -1,0 +1,96 @@
+"""Where adapters are found, and how a file becomes one: by what is in it, never by what it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safelight.adapters.controlnet.checkpoints import open_control
+from safelight.adapters.controlnet.use import Control
+from safelight.adapters.ip_adapter.file import IpAdapter, load_ip_adapter
+from safelight.adapters.lora.file import load as load_lora
+from safelight.adapters.lora.wear import WearableLora
+from safelight.errors import UnknownNameError
+from safelight.families.family import Model
+from safelight.generate.models import USUAL, Source, on_hub
+from safelight.runtime.device import folders
+from safelight.weights.folder import typed
+from safelight.weights.hub import hub_name
+from safelight.weights.shelf import model_folders, shelved
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """The adapters of a kind that came with the program: name -> file or folder."""
+    room = folders().assets / "adapters" / kind
+    return {place.stem: place for place in sorted(room.iterdir())} if room.is_dir() else {}
+
+
+def on_shelves(kind: str) -> dict[str, Path]:
+    """The adapters of a kind in other programs' folders that ``config.toml`` names; of equal names the first."""
+    found: dict[str, Path] = {}
+    for folder in model_folders(folders().config):
+        for each in shelved(folder):
+            if each.kind == kind:
+                found.setdefault(each.name, each.path)
+    return found
+
+
+def locate(kind: str, name: str, source: Source = USUAL) -> Path:
+    """The file or folder of an adapter.
+
+    Args:
+        kind: ``lora``, ``controlnet``, ``ip-adapter`` or ``embedding``.
+        name: of one that came with the program or stands on a shelf, a path, or ``org/name[@revision][:folder]``.
+
+    Raises:
+        UnknownNameError: it is none of them. RequestError: it is on the hub, and nothing may be fetched.
+    """
+    known = shipped(kind)
+    if name in known:
+        return known[name]
+    place = typed(name)
+    if place.exists():
+        return place
+    shelves = on_shelves(kind)
+    if name in shelves:
+        return shelves[name]
+    if wanted := hub_name(name):
+        return on_hub(wanted, source)
+    raise UnknownNameError(f"{kind} (neither a file, a folder, nor on a shelf)", name, {**known, **shelves})
+
+
+def lora(name: str, source: Source = USUAL) -> WearableLora:
+    """A LoRA or one of its kin, by name or file.
+
+    Raises:
+        WeightsError: it is none, or damaged. The others: see `locate`.
+    """
+    return WearableLora(load_lora(locate("lora", name, source), pickles=source.pickles))
+
+
+def control(name: str, model: Model, source: Source = USUAL) -> Control:
+    """A ControlNet for a model, by name, folder or file.
+
+    Raises:
+        RequestError: it was made for another model. WeightsError, ConfigError: it is none, or damaged.
+        The others: see `locate`.
+    """
+    return open_control(locate("controlnet", name, source), model, pickles=source.pickles)
+
+
+def image_adapter(name: str, model: Model, encoder: str | None = None, source: Source = USUAL) -> IpAdapter:
+    """An IP-Adapter for a model, by name or file.
+
+    Args:
+        encoder: folder or file of its image encoder; None looks beside it.
+
+    Raises:
+        WeightsError: it is none, is for another model, or has no encoder. The others: see `locate`.
+    """
+    place = locate("ip-adapter", name, source)
+    found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    return load_ip_adapter(
+        found[0] if len(found) == 1 else place,
+        model,
+        encoder=None if encoder is None else typed(encoder),
+        pickles=source.pickles,
+    )
