@@ -64,7 +64,7 @@ class FreeU:
     def told(self) -> Mapping[str, Any]:
         """What a recipe says of it."""
         numbers = {"b1": self.b1, "b2": self.b2, "s1": self.s1, "s2": self.s2}
-        return {"kind": "freeu", "name": "freeu", "files": {}, **numbers}
+        return {"kind": "freeu", "name": ",".join(f"{each:g}" for each in numbers.values()), "files": {}, **numbers}
 
 
 @dataclass(frozen=True, eq=False)
