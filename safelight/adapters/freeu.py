@@ -52,7 +52,8 @@ class FreeU:
         """Raises: RequestError where a factor is out of its range, or all of them are 1."""
         factors = (self.b1, self.b2, self.s1, self.s2)
         if not all(math.isfinite(each) and 0.0 <= each <= MOST for each in factors):
-            raise RequestError(f"FreeU's factors lie between 0 and {MOST:g}, not {', '.join(f'{f:g}' for f in factors)}")
+            given = ", ".join(f"{each:g}" for each in factors)
+            raise RequestError(f"FreeU's factors lie between 0 and {MOST:g}, not {given}")
         if set(factors) == {1.0}:
             raise RequestError("FreeU with factors of 1 does nothing; change one, or leave it out")
 
@@ -103,17 +104,16 @@ def dampened(x: Tensor, factor: float) -> Tensor:
     Those are the waves of 0 and -1 periods along each edge, all four pairs, as the released code cuts them out. With
     A = 1 + cos and B = sin of the angle between two places, their sum is (A x A' - B x B') / (h w).
     """
-    wide = x if x.dtype == torch.float64 else x.float()
+    wide = x.float() if x.dtype.itemsize < 4 else x
     (a, b), (c, d) = (waves(edge, wide) for edge in x.shape[-2:])
     lowest = (a @ wide @ c - b @ wide @ d.transpose(0, 1)) / (x.shape[-2] * x.shape[-1])
     return (wide + (factor - 1.0) * lowest).to(x.dtype)
 
 
 def waves(edge: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """What two waves of 0 and -1 periods, or one where the edge is 1, say of each pair of places: [edge, edge] twice."""
+    """What two waves, or one where the edge is 1, say of each pair of places: [edge, edge] twice."""
     if edge == 1:
         return like.new_ones(1, 1), like.new_zeros(1, 1)
-    places = torch.arange(edge, device=like.device)
-    apart = ((places[:, None] - places) % edge).to(torch.float64 if like.dtype == torch.float64 else torch.float32)
-    angle = apart * (2.0 * math.pi / edge)
-    return (1.0 + angle.cos()).to(like.dtype), angle.sin().to(like.dtype)
+    places = torch.arange(edge, device=like.device, dtype=like.dtype)
+    angle = (places[:, None] - places) * (2.0 * math.pi / edge)
+    return 1.0 + angle.cos(), angle.sin()

@@ -54,7 +54,7 @@ class Reference:
         if not 0.0 <= self.fidelity <= 1.0:
             raise RequestError(f"the fidelity of a reference lies between 0 and 1, not {self.fidelity:g}")
         if not self.attention and not self.spread:
-            raise RequestError("a reference without attention and spread does nothing; take one of them, or leave it out")
+            raise RequestError("a reference without attention and spread does nothing; take one, or leave it out")
 
     def ready(self, place: Place) -> Aids:
         """Encode the reference."""

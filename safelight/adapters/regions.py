@@ -5,7 +5,7 @@ there. Where regions overlap, their weights are shared out. The pooled text of n
 request's.
 
 Axes: W rows of a call, H heads, D width of a head, N = h * w tokens of a layer, R regions, M X tokens and width of a
-text. Source: "latent couple" and attention couple of other programs; Bar-Tal et al. 2302.08113, section 4 (masked means).
+text. Source: "latent couple" and attention couple of other programs; Bar-Tal et al. 2302.08113 (masked means).
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ class Coupled:
 
         def beside(name: str, layer: Attention, q: Tensor, y: Tensor) -> Tensor:
             if q.shape[2] not in self.shares:
-                self.shares[q.shape[2]] = self.shared(grid(q.shape[2], size))
-            share = self.shares[q.shape[2]].to(q)
+                self.shares[q.shape[2]] = self.shared(grid(q.shape[2], size), q)
+            share = self.shares[q.shape[2]]
             total = share[0, :, None] * y
             for text, part in zip(self.texts, share[1:], strict=True):
                 told = text.to(q).expand(len(q), -1, -1)
@@ -147,14 +147,15 @@ class Coupled:
 
         return replace(inner, beside=beside)
 
-    def shared(self, size: tuple[int, int]) -> Tensor:
+    def shared(self, size: tuple[int, int], like: Tensor) -> Tensor:
         """What each token of a grid (h, w) takes of the request's prompt and of each region's: [1 + R, N], sums of 1.
 
         A token that a mask covers in part takes as much of it; what no mask covers is the request's.
         """
-        bare = (self.masks == 0).all(dim=0, keepdim=True) + self.base
-        every = F.adaptive_avg_pool2d(torch.cat([bare, self.masks]).to(torch.float64), size).flatten(1)
-        return every / every.sum(dim=0)
+        masks = self.masks if like.dtype.itemsize < 4 else self.masks.to(like.dtype)
+        bare = (masks == 0).all(dim=0, keepdim=True) + masks.new_tensor(self.base)
+        every = F.adaptive_avg_pool2d(torch.cat([bare, masks]), size).flatten(1)
+        return (every / every.sum(dim=0)).to(like)
 
 
 def fitted(mask: Image, size: tuple[int, int]) -> Tensor:

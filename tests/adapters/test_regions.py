@@ -104,18 +104,18 @@ def test_rows_of_strangers_keep_their_bits_and_what_is_read_beside_is_kept() -> 
 def test_shares_sum_to_one_and_overlaps_are_shared_out() -> None:
     masks = torch.stack([1.0 * pixels(LEFT), 3.0 * pixels(RIGHT)])[:, None]
     aid = Coupled((), masks, 0.0)
-    fine = aid.shared((SIDE, SIDE)).unflatten(1, (SIDE, SIDE))
+    fine = aid.shared((SIDE, SIDE), masks.double()).unflatten(1, (SIDE, SIDE))
     assert fine[:, 64, 10].tolist() == [0, 1, 0] and fine[:, 64, 120].tolist() == [0, 0, 1]
     assert fine[:, 10, 60].tolist() == [0, 0.25, 0.75] and fine[:, 127, 127].tolist() == [1, 0, 0]
     for grid in ((16, 16), (5, 3), (1, 1)):
         for base in (0.0, 0.7):
-            share = replace(aid, base=base).shared(grid)
+            share = replace(aid, base=base).shared(grid, masks.double())
             torch.testing.assert_close(share.sum(0), torch.ones(grid[0] * grid[1], dtype=torch.float64))
             assert (share >= 0).all()
-    assert replace(aid, base=1.0).shared((SIDE, SIDE)).unflatten(1, (SIDE, SIDE))[:, 10, 60].tolist() == [0.2, 0.2, 0.6]
+    assert replace(aid, base=1.0).shared((SIDE, SIDE), masks.double()).unflatten(1, (SIDE, SIDE))[:, 10, 60].tolist() == [0.2, 0.2, 0.6]
     hair = torch.zeros(1, 1, SIDE, SIDE)
     hair[..., 5] = 1
-    assert 0 < float(Coupled((), hair, 0.0).shared((8, 8))[1, 0]) < 1, "nothing thin is lost"
+    assert 0 < float(Coupled((), hair, 0.0).shared((8, 8), hair)[1, 0]) < 1, "nothing thin is lost"
 
 
 def drawn(prompt: str, kind: str = "sd1", **fields: Any) -> Tensor:

@@ -8,10 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.end_to_end.shell import PROMPT, Shell, wrong
+from tests.end_to_end.test_command_adapters import FLAGS as LOADED
 from tests.generate.scenes import mask, picture
 from tests.models import tiny
 
 FLAGS = ("--freeu", "--reference", "--style-of", "--region", "--region-base", "--tileable")
+ADAPTERS = (*LOADED, *FLAGS)
+"""The flags of all adapters."""
 WRONG = {
     "--freeu 1,2,3": "4 numbers with a comma between them",
     "--freeu 1,1,1,1": "does nothing",
@@ -44,7 +47,8 @@ CHANGES = {
     "down": ("--tileable", "y"),
     "around": ("--tileable", "xy"),
 }
-CHANGES["all"] = tuple(word for name in ("freeu", "reference", "style", "heavy region", "around") for word in CHANGES[name])
+ALL = ("freeu", "reference", "style", "heavy region", "around")
+CHANGES["all"] = tuple(word for name in ALL for word in CHANGES[name])
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ def test_every_form_of_a_flag_changes_the_picture_and_is_drawn_again_to_the_last
     for name, words in {"plain": (), **CHANGES}.items():
         recipe = desk.drawn(*words, "-o", f"{name}.png")
         seen.add(desk.pixels)
-        assert len(recipe.adapters) == (5 if name == "all" else bool(words)), name
+        assert len(recipe.adapters) == (len(ALL) if name == "all" else bool(words)), name
         assert all(len(value) == 64 for each in recipe.adapters for value in each["files"].values())
         said = desk.run("reproduce", f"{name}.png", "-m", str(tiny()), *words)
         assert (said.code, said.out) == (0, "bit-equal\n"), (name, said)

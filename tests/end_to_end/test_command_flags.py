@@ -18,8 +18,7 @@ from safelight.generate.recipe import recipe_in
 from safelight.runtime import device
 from tests.architecture.flags import FILE
 from tests.end_to_end.shell import PROMPT, Said, Shell, wrong
-from tests.end_to_end.test_command_adapters import FLAGS as ADAPTERS
-from tests.end_to_end.test_command_extras import FLAGS as EXTRAS
+from tests.end_to_end.test_command_extras import ADAPTERS
 from tests.end_to_end.test_command_passes import WRONG as PASSES
 from tests.end_to_end.test_command_upscale import WRONG as LATER
 from tests.generate.scenes import mask, picture
@@ -137,7 +136,7 @@ TOLD_BY_ITS_OWN_TEST = {
     *("--prompt-file", "--model", "--weak-model", "--count", "--image", "--strength", "--mask"),
     *("--output", "--force", "--json", "--from", "--quality", "--variant", "--tokenizer", "--allow-pickle"),
     *("--emphasis", "--every-step", "--device", "--threads", "--width", "--ensd", "--debug", "--help"),
-    *("--download", *PASSES, *LATER, *ADAPTERS, *EXTRAS),
+    *("--download", *PASSES, *LATER, *ADAPTERS),
 }
 
 
