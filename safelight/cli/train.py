@@ -97,6 +97,7 @@ class Course:
         yield stages.render(run, plan)
         if what == "figurines-vae":
             yield stages.learn_vae(run, plan, clock, _weights(folder / "vae") if folder else start, device)
+            yield stages.learn_decoder(run, plan, clock, device)
             return
         if folder:
             self.unpack(folder)
@@ -104,6 +105,7 @@ class Course:
             yield stages.learn_words(run, plan, clock, None, device)
         if not self.given("vae"):
             yield stages.learn_vae(run, plan, clock, None, device)
+            yield stages.learn_decoder(run, plan, clock, device)
         begin = start if folder is None else None
         yield stages.learn_unet(run, plan, clock, device, begin or (self.kept if self.kept.is_file() else None))
 

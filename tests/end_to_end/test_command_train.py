@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_the_whole_model_is_made_by_one_command(model: Path) -> None:
-    for part in ("text", "vae", "unet"):
+    for part in ("text", "vae", "decoder", "unet"):
         assert (model / "run" / part / "average.safetensors").is_file()
         assert (model / "run" / part / "log.jsonl").is_file()
 
@@ -45,7 +45,7 @@ def test_what_is_done_is_not_done_again(model: Path, shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "parts"), [("figurines-words", {"text", "tokenizer"}), ("figurines-vae", {"data", "vae"})]
+    ("what", "parts"), [("figurines-words", {"text", "tokenizer"}), ("figurines-vae", {"data", "vae", "decoder"})]
 )
 def test_a_part_is_made_alone(what: str, parts: set[str], shell: Shell) -> None:
     assert shell.run("train", what, "--run", "run", *SMALL, *CPU).code == 0

@@ -10,7 +10,7 @@ from safelight.train.figurines import plan, stages
 from safelight.train.figurines.plan import Plan
 from safelight.weights.hash import sha256
 
-FITS = ("words_fit", "vae_fit", "unet_fit")
+FITS = ("words_fit", "vae_fit", "decoder_fit", "unet_fit")
 FIT = ("steps=2", "batch=4", "warmup=1", "decay=constant", "log_every=1", "save_every=2", "precision=fp32")
 SHAPES = (
     *("data.count=8", "data.size=32", "data.workers=1"),
@@ -33,6 +33,7 @@ def finish(run: Path, small: Plan) -> None:
         stages.render(run, small),
         stages.learn_words(run, small, clock),
         stages.learn_vae(run, small, clock),
+        stages.learn_decoder(run, small, clock),
         stages.learn_unet(run, small, clock, "cpu"),
     ):
         for _ in stage:

@@ -58,12 +58,14 @@ def load_text(run: Path, plan: Plan, tokenizer: ClipTokenizer) -> ClipText:
 
 
 def load_vae(run: Path, plan: Plan) -> AutoencoderKL:
-    """The trained autoencoder, for reading only.
+    """The trained autoencoder, with the decoder that was trained on if there is one, for reading only.
 
     Raises:
         CheckpointError: it is not trained yet, or of another shape than the plan says.
     """
     place = needed(run / "vae" / AVERAGE, "train the autoencoder")
+    if (run / "decoder" / AVERAGE).exists():
+        place = run / "decoder" / AVERAGE
     vae = AutoencoderKL(plan.vae.config(plan.data.size))
     try:
         load_into(vae, place)

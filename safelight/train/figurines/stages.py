@@ -1,16 +1,16 @@
 """The stages of the default model, each a generator of progress: portraits, words, autoencoder, latents, U-Net.
 
-A stage keeps its files under the run's folder and goes on from what it finds there:
-``data/``, ``tokenizer/``, ``text/``, ``vae/``, ``unet/``; each trained network has ``checkpoints/``, ``log.jsonl``,
-``loss.png`` and, when its stage ends, ``average.safetensors`` with the averaged weights. ``start`` begins a network
-from averaged weights, with a fresh optimiser and warm-up; it is ignored where the folder holds a checkpoint.
+A stage keeps its files under the run's folder and goes on from what it finds there: ``data/``, ``tokenizer/``,
+``text/``, ``vae/``, ``decoder/``, ``unet/``; each trained network has ``checkpoints/``, ``log.jsonl``, ``loss.png``
+and, when its stage ends, ``average.safetensors`` with the averaged weights. ``start`` begins a network from averaged
+weights, with a fresh optimiser and warm-up; it is ignored where the folder holds a checkpoint.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,6 +160,15 @@ def learn_vae(
     task = Squeezing(plan.vae, pictures, fit.batch, fit.seed, device)
     facts = {**named("vae", plan.vae), "data.count": len(pictures.pictures)}
     yield from train(task, fit, run / "vae", clock, start, facts)
+
+
+def learn_decoder(run: Path, plan: Plan, clock: Clock, device: str = "cpu") -> Iterator[Progress]:
+    """Learn the autoencoder's decoder on, its encoder kept: latents that are cached, or learned from, stay valid."""
+    fit, pictures = plan.decoder_fit, images(run, plan)
+    vae = replace(plan.vae, decoder_only=True)
+    task = Squeezing(vae, pictures, fit.batch, fit.seed, device)
+    facts = {**named("vae", vae), "data.count": len(pictures.pictures), "autoencoder": encoder_hash(run)}
+    yield from train(task, fit, run / "decoder", clock, run / "vae" / AVERAGE, facts)
 
 
 def learn_unet(
