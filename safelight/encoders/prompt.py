@@ -41,6 +41,12 @@ class Piece(NamedTuple):
 Sections = tuple[tuple[Piece, ...], ...]
 
 
+def legible(text: str) -> None:
+    """Raises: PromptError where a prompt is no text, such as undecoded bytes."""
+    if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise PromptError(f"the prompt {text[:40]!r} holds bytes that are no text; write it in UTF-8")
+
+
 def literal(text: str) -> Sections:
     """No sign means anything: one piece."""
     return ((Piece(text),),)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -88,7 +89,7 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
         weaker = {text: weak.encode(_prompt(weak, settled, text)) for text in mine}
     lengths = common([*mine.values(), *theirs.values()]), common([*weaker.values()])
     over = _over(model, settled)
-    aids = _aids(model, settled)
+    aids, cut = _aids(model, settled)
     made: dict[tuple[str, str], dict[str, Any]] = {}
     for pair in dict.fromkeys(zip(prompts, negatives)):
         conds = {"cond": _stretched(mine[pair[0]], lengths[0])}
@@ -111,17 +112,33 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     if len(made) > 1:
         steps = [made[pair] for pair in zip(prompts, negatives)]
         conds = {name: Changing(tuple(settled.levels), tuple(step[name] for step in steps)) for name in first}
-    cut = [end for words in (*mine.values(), *theirs.values()) for end in words.cut]
+    cut = [*(end for words in (*mine.values(), *theirs.values()) for end in words.cut), *cut]
     state = over.known if settled.inverts else None
     return Scene(conds, tuple(cut), over.known, over.mask, state, lengths)
 
 
-def _aids(model: Model, settled: Settled) -> dict[str, tuple[Aid, ...]]:
-    """What the adapters of the request do, by the side of the guidance; nothing for another model's answers."""
-    place = Place(model, settled.size, tuple(settled.levels), settled.request.seed)
+def _aids(model: Model, settled: Settled) -> tuple[dict[str, tuple[Aid, ...]], list[str]]:
+    """What the adapters of the request do, by the side of the guidance; nothing for another model's answers.
+
+    And the ends of their texts that did not fit.
+    """
+    cut: list[str] = []
+
+    def latents(picture: Image) -> Tensor:
+        return encode(model, to_tensor(picture, settled.size))
+
+    def words(text: str) -> Words:
+        said = set(script(text, settled.request.emphasis, settled.request.steps or len(settled.levels) - 1))
+        if len(said) > 1:
+            raise PromptError("the prompt of an adapter holds for all steps; leave out what changes with the step")
+        found = model.encode(_prompt(model, settled, said.pop()))
+        cut.extend(found.cut)
+        return found
+
+    place = Place(model, settled.size, tuple(settled.levels), settled.request.seed, latents, words)
     ready = [use.ready(place) for use in settled.request.adapters]
     sides = {side: tuple(aid for each in ready if (aid := getattr(each, side)) is not None) for side in Aids._fields}
-    return {**sides, "": ()}
+    return {**sides, "": ()}, cut
 
 
 def _side(branch: str, guided: bool) -> str:

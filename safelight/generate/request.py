@@ -11,7 +11,8 @@ from PIL.Image import Image
 from safelight.adapters.use import Use
 from safelight.core.path import Level
 from safelight.encoders.emphasis import emphasis
-from safelight.errors import PromptError, RequestError
+from safelight.encoders.prompt import legible
+from safelight.errors import RequestError
 from safelight.generate.facts import plain
 from safelight.generate.guiding import Rule, checked
 from safelight.generate.hires import Hires
@@ -130,8 +131,7 @@ class Request:
             sizes = ["x".join(map(str, picture.size)) for picture in (self.mask, self.image)]
             raise RequestError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}; make them of one size")
         for text in (self.prompt, self.negative, self.invert or ""):
-            if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
-                raise PromptError(f"the prompt {text[:40]!r} holds bytes that are no text; write it in UTF-8")
+            legible(text)
         emphasis(self.emphasis)
         if self.skip < 0:
             raise RequestError(f"skip counts layers, 0 or more, not {self.skip}")
