@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,11 +25,12 @@ import numpy as np
 from PIL import Image
 
 from safelight.core.camera import Camera
-from safelight.errors import ExistsError, FileError, RequestError, UnknownNameError
+from safelight.errors import RequestError, UnknownNameError
 from safelight.figurines.captions import caption
 from safelight.figurines.person import Person, random_people
 from safelight.figurines.render import Render, render, view_camera
 from safelight.figurines.splits import SEEDS, SPLITS
+from safelight.weights.save import new_folder
 
 __all__ = ["DEPTH_STEPS", "LAYERS", "Order", "examples", "write"]
 
@@ -40,7 +39,6 @@ LAYERS: Final = ("masks", "normals", "depth")
 #: steps of a 16-bit depth per unit of the world; the farthest depth that fits is 16 units.
 DEPTH_STEPS: Final = 4096
 
-_OPENGL: Final = np.diag([1.0, -1.0, -1.0, 1.0])
 _BUFFERS: Final = {"masks": "mask", "normals": "normals", "depth": "depth"}
 
 
@@ -101,23 +99,8 @@ def write(folder: Path, order: Order) -> Iterator[int]:
         ExistsError: there is something at ``folder`` already.
         FileError: the place cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ExistsError(f"{folder} is not empty; name a new folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    except OSError as error:
-        raise FileError(f"cannot write into {folder.parent}: {error.strerror}") from error
-    try:
+    with new_folder(folder) as part:
         yield from _write_all(part, order)
-        part.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as error:
-        raise FileError(f"cannot write {folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_all(part: Path, order: Order) -> Iterator[int]:
@@ -168,8 +151,8 @@ def _lens(camera: Camera) -> dict[str, float | int | str]:
 def _frame(name: str, camera: Camera, layers: tuple[str, ...]) -> dict[str, object]:
     words = {"masks": "mask_path", "normals": "normal_file_path", "depth": "depth_file_path"}
     paths = {words[layer]: f"{layer}/{name}.png" for layer in layers}
-    matrix = np.asarray(camera.camera_to_world.numpy(), np.float64) @ _OPENGL
-    return {"file_path": f"images/{name}.png", **paths, "transform_matrix": matrix.tolist()}
+    matrix = camera.camera_to_world_opengl.tolist()
+    return {"file_path": f"images/{name}.png", **paths, "transform_matrix": matrix}
 
 
 def _readme(order: Order) -> str:

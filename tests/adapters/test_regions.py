@@ -112,7 +112,8 @@ def test_shares_sum_to_one_and_overlaps_are_shared_out() -> None:
             share = replace(aid, base=base).shared(grid, masks.double())
             torch.testing.assert_close(share.sum(0), torch.ones(grid[0] * grid[1], dtype=torch.float64))
             assert (share >= 0).all()
-    assert replace(aid, base=1.0).shared((SIDE, SIDE), masks.double()).unflatten(1, (SIDE, SIDE))[:, 10, 60].tolist() == [0.2, 0.2, 0.6]
+    based = replace(aid, base=1.0).shared((SIDE, SIDE), masks.double()).unflatten(1, (SIDE, SIDE))
+    assert based[:, 10, 60].tolist() == [0.2, 0.2, 0.6]
     hair = torch.zeros(1, 1, SIDE, SIDE)
     hair[..., 5] = 1
     assert 0 < float(Coupled((), hair, 0.0).shared((8, 8), hair)[1, 0]) < 1, "nothing thin is lost"
