@@ -229,7 +229,7 @@ class Camera:
     @property
     def camera_to_world_opengl(self) -> Tensor:
         """[*B, 4, 4]: the same for OpenGL's camera axes, y up and z backward: ``camera_to_world @ diag(1,-1,-1,1)``."""
-        return self.camera_to_world * self.position.new_tensor([1.0, -1.0, -1.0, 1.0])
+        return self.camera_to_world * self.position.new_tensor([1.0, -1.0, -1.0, 1.0]) + 0.0  # no zeros below zero
 
     @property
     def world_to_camera(self) -> Tensor:

@@ -100,6 +100,12 @@ def make_folder(folder: Path) -> None:
         raise FileError(f"{folder}: cannot be made ({error.strerror or error}); choose another place") from error
 
 
+def vacant(folder: Path) -> None:
+    """ExistsError where there is something at ``folder`` already, other than an empty folder."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ExistsError(f"{folder} is not empty; name a new folder")
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into that gets its name when all is written; stopped or failed, nothing is left behind.
@@ -108,8 +114,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         ExistsError: there is something at ``folder`` already, other than an empty folder.
         FileError: the place cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ExistsError(f"{folder} is not empty; name a new folder")
+    vacant(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))

@@ -30,13 +30,17 @@ MODELS: Final = {
 COUNTS: Final = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8}
 
 
-def write(bundle: Bundle, folder: Path) -> None:
-    """Write the views into an empty folder; RequestError for orthographic cameras."""
-    cameras = bundle.cameras.to(torch.float64)
+def check(cameras: Camera) -> None:
+    """RequestError for orthographic cameras."""
     if cameras.projection != "perspective":
         raise RequestError(
-            "COLMAP has no orthographic camera; export to gsplat or nerfstudio, or render with a narrow --fov instead"
+            "COLMAP has no orthographic camera; export to gsplat or nerfstudio, or take a narrow field of view"
         )
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Write the views into an empty folder."""
+    cameras = bundle.cameras.to(torch.float64)
     bundle.write_layers(folder)
     place = folder / FOLDER
     place.mkdir(parents=True)

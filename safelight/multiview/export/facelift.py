@@ -21,11 +21,15 @@ FILE: Final = "opencv_cameras.json"
 KEYS: Final = ("w", "h", "fx", "fy", "cx", "cy", "w2c", "file_path")
 
 
-def write(bundle: Bundle, folder: Path) -> None:
-    """Write the views into an empty folder; RequestError for orthographic cameras."""
-    cameras = bundle.cameras.to(torch.float64)
+def check(cameras: Camera) -> None:
+    """RequestError for orthographic cameras."""
     if cameras.projection != "perspective":
         raise RequestError("GS-LRM casts the rays of pinhole cameras; orthographic ones have no place in its file")
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Write the views into an empty folder."""
+    cameras = bundle.cameras.to(torch.float64)
     bundle.write_layers(folder)
     height, width = cameras.size
     poses, focal, principal = (p.tolist() for p in (cameras.world_to_camera, cameras.focal, cameras.principal))

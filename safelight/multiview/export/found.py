@@ -23,6 +23,10 @@ class Found:
     files: tuple[str, ...]
 
 
+def anything(cameras: Camera) -> None:
+    """For formats that can tell every camera."""
+
+
 def lens(fx: float, fy: float, cx: float, cy: float) -> Tensor:
     """[3, 3], the matrix K."""
     return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=torch.float64)

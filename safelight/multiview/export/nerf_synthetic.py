@@ -13,6 +13,7 @@ from typing import Final
 
 import torch
 
+from safelight.core.camera import Camera
 from safelight.errors import RequestError
 from safelight.multiview.bundle import Bundle, same
 from safelight.multiview.export.found import Found
@@ -22,14 +23,9 @@ FILE: Final = "transforms_train.json"
 LISTS: Final = ("train", "val", "test")
 
 
-def write(bundle: Bundle, folder: Path) -> None:
-    """Write the views into an empty folder.
-
-    Raises:
-        RequestError: orthographic cameras, or lenses that one angle cannot tell: of different focal lengths, or whose
-            axis does not meet the middle of the picture.
-    """
-    cameras = bundle.cameras.to(torch.float64)
+def check(cameras: Camera) -> None:
+    """RequestError for orthographic cameras, or lenses that one angle cannot tell: of different focal lengths, or whose
+    axis does not meet the middle of the picture."""
     height, width = cameras.size
     if cameras.projection != "perspective":
         raise RequestError("nerf-synthetic tells a field of view, which parallel rays do not have; use nerfstudio")
@@ -38,6 +34,12 @@ def write(bundle: Bundle, folder: Path) -> None:
     x, y = cameras.principal.unbind(-1)
     if not same([width / 2, *x.tolist()]) or not same([height / 2, *y.tolist()]):
         raise RequestError("nerf-synthetic takes the optical axis to be in the middle; use nerfstudio or colmap")
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Write the views into an empty folder."""
+    cameras = bundle.cameras.to(torch.float64)
+    height, width = cameras.size
     bundle.write_layers(folder, images="train")
     frames = [
         {"file_path": f"./train/{name}", "transform_matrix": matrix}

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from safelight.core.camera import Camera
 from safelight.errors import ConfigError, FileError, UnknownNameError
 from safelight.multiview.bundle import Bundle
 from safelight.multiview.export import colmap, facelift, gsplat, nerf_synthetic, nerfstudio
-from safelight.multiview.export.found import Found
+from safelight.multiview.export.found import Found, anything
 from safelight.weights.folder import read_json
-from safelight.weights.save import new_folder
+from safelight.weights.save import new_folder, vacant
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Format:
 
     Attributes:
         write: puts a bundle into an empty folder. read: the cameras of its file.
+        check: RequestError for cameras that it cannot tell.
         file: where the cameras stand in the folder.
         readers: programs that read it.
         poses: what its matrices are.
@@ -28,25 +30,21 @@ class Format:
 
     write: Callable[[Bundle, Path], None]
     read: Callable[[Path], Found]
+    check: Callable[[Camera], None]
     file: str
     readers: str
     poses: str
 
 
+_GL, _CV = "camera to world, OpenGL axes", "world to camera, OpenCV axes"
 FORMATS: Final[dict[str, Format]] = {
-    "nerfstudio": Format(
-        nerfstudio.write, nerfstudio.read, nerfstudio.FILE, "nerfstudio, Instant-NGP", "camera to world, OpenGL axes"
-    ),
-    "colmap": Format(
-        colmap.write, colmap.read, colmap.FILE, "COLMAP, 3D Gaussian splatting", "world to camera, OpenCV axes"
-    ),
-    "gsplat": Format(gsplat.write, gsplat.read, gsplat.FILE, "gsplat's functions", "world to camera, OpenCV axes"),
+    "nerfstudio": Format(nerfstudio.write, nerfstudio.read, anything, nerfstudio.FILE, "nerfstudio, Instant-NGP", _GL),
+    "colmap": Format(colmap.write, colmap.read, colmap.check, colmap.FILE, "COLMAP, 3D Gaussian splatting", _CV),
+    "gsplat": Format(gsplat.write, gsplat.read, anything, gsplat.FILE, "gsplat's functions", _CV),
     "nerf-synthetic": Format(
-        nerf_synthetic.write, nerf_synthetic.read, nerf_synthetic.FILE, "NeRF and kin", "camera to world, OpenGL axes"
+        nerf_synthetic.write, nerf_synthetic.read, nerf_synthetic.check, nerf_synthetic.FILE, "NeRF and kin", _GL
     ),
-    "facelift": Format(
-        facelift.write, facelift.read, facelift.FILE, "GS-LRM, FaceLift", "world to camera, OpenCV axes"
-    ),
+    "facelift": Format(facelift.write, facelift.read, facelift.check, facelift.FILE, "GS-LRM, FaceLift", _CV),
 }
 
 
@@ -57,6 +55,14 @@ def find_format(name: str) -> Format:
     return FORMATS[name]
 
 
+def ready(cameras: Camera, folder: Path, name: str) -> Format:
+    """The format, made sure before anything is drawn that `save` will take the cameras and the folder; raises as it."""
+    chosen = find_format(name)
+    chosen.check(cameras)
+    vacant(folder)
+    return chosen
+
+
 def save(bundle: Bundle, folder: Path, name: str) -> None:
     """Write a bundle as a new folder, which appears whole or not at all.
 
@@ -64,7 +70,7 @@ def save(bundle: Bundle, folder: Path, name: str) -> None:
         UnknownNameError: another format. RequestError: cameras that the format cannot tell.
         ExistsError: there is something at ``folder``. FileError: the place cannot be written.
     """
-    chosen = find_format(name)
+    chosen = ready(bundle.cameras, folder, name)
     with new_folder(folder) as part:
         chosen.write(bundle, part)
         (part / "README.md").write_text(_readme(bundle, name, chosen), encoding="utf-8")
