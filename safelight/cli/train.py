@@ -1,4 +1,4 @@
-"""``safelight train``: makes the default model from nothing, or an adapter from pictures; goes on where it was stopped."""
+"""``safelight train``: makes the default model from nothing, or an adapter from pictures; stops and goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safelight.train.run import Clock, Progress
 
 FIGURINES = ("figurines", "figurines-words", "figurines-vae")
-ADAPTERS = ("lora", "textual-inversion", "controlnet")
+ADAPTERS = ("lora", "textual-inversion", "controlnet", "ip-adapter")
 PICTURES = ("model", "data", "control")
 """Flags of adapters only."""
 DEFAULT = "figurines"

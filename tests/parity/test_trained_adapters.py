@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from safelight.adapters.controlnet.checkpoints import load_controlnet
+from safelight.adapters.ip_adapter.file import load_ip_adapter
+from safelight.adapters.ip_adapter.use import ImageUse
 from safelight.adapters.lora.attach import attach
 from safelight.adapters.lora.file import load as load_lora
+from safelight.adapters.textual_inversion import load_embedding
+from safelight.core.noise import start_noise
+from safelight.families.family import Prompt
 from safelight.families.sd.model import Added
+from safelight.generate.request import Request
+from safelight.generate.wardrobe import applied
 from safelight.weights.load import read
 from tests.models import tiny
 from tests.train.album import learn, pipe, write_pictures
@@ -92,3 +101,44 @@ def test_a_trained_controlnet_is_read_by_diffusers_and_says_the_same(kind: str, 
     assert float(middle.abs().max()) > 0 and len(skips) == len(said.skips)
     for one, other in zip((*said.skips, said.middle), (*skips, middle)):
         assert _near(one, other)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@torch.no_grad()
+def test_a_learned_word_is_read_by_diffusers_and_says_the_same(kind: str, pictures: Path, tmp_path: Path) -> None:
+    with torch.enable_grad():
+        learn("textual-inversion", tmp_path / "moss", pictures, "fit.steps=2", kind=kind)
+    path, theirs, ours = tmp_path / "moss/moss.safetensors", _theirs(kind), pipe(kind)
+    if kind == "sdxl":
+        for name, part in (("clip_l", ""), ("clip_g", "_2")):
+            chosen = {kind: getattr(theirs, kind + part) for kind in ("text_encoder", "tokenizer")}
+            theirs.load_textual_inversion({"<mira>": read(path)[name]}, **chosen)
+    else:
+        theirs.load_textual_inversion(path)
+    text = "a person <mira> and a red hat"
+    with applied(ours, load_embedding(path, "<mira>")):
+        model = ours.wardrobe.dressed
+        said = model.encode(Prompt(text, (32, 32), learned=model.learned)).cond
+    plain = ours.model.encode(Prompt(text, (32, 32))).cond
+    wanted = theirs.encode_prompt(text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+    assert _near(said.context, wanted[0]) and not _near(plain.context, wanted[0])
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@torch.no_grad()
+def test_a_trained_ip_adapter_is_read_by_diffusers_and_says_the_same(kind: str, pictures: Path, tmp_path: Path) -> None:
+    with torch.enable_grad():
+        learn("ip-adapter", tmp_path / "eye", pictures, "ip_adapter.dtype=float32", "fit.steps=3", kind=kind)
+    folder, theirs, ours = tmp_path / "eye/eye", _theirs(kind), pipe(kind)
+    theirs.load_ip_adapter(
+        str(folder), subfolder="", weight_name="eye.safetensors", image_encoder_folder="image_encoder"
+    )
+    theirs.set_ip_adapter_scale(0.7)
+    shown = Image.open(pictures / "0.png").convert("RGB")
+    asked = {"num_inference_steps": 2, "output_type": "latent", "guidance_scale": 3.0}
+    start = start_noise(3, (4, 8, 8))
+    wanted = theirs("a person", latents=start, ip_adapter_image=shown, **asked).images
+    use = ImageUse(load_ip_adapter(folder / "eye.safetensors", ours.model), [shown], 0.7)
+    request = Request("a person", steps=2, guidance=3.0, seed=3, adapters=[use])
+    (drawn,), (plain,) = ours.draw(request), ours.draw(replace(request, adapters=()))
+    assert _near(drawn.latents, wanted) and not _near(plain.latents, wanted)

@@ -22,7 +22,8 @@ FIT = ("steps=4", "batch=2", "lr=0.01", "warmup=1", "decay=constant", "save_ever
 OWN = {
     "lora": ("lora.rank=2", "lora.alpha=1.0"),
     "controlnet": ("controlnet.widths=[4, 8, 8]",),
-    "textual-inversion": ("textual_inversion.word=<mira>", "textual_inversion.vectors=2"),
+    "ip-adapter": ("ip_adapter.edge=32", "ip_adapter.patch=8", "ip_adapter.width=16", "ip_adapter.layers=2"),
+    "textual-inversion": ("textual_inversion.word=<mira>", "textual_inversion.vectors=2", "data.trigger=<mira>"),
 }
 
 

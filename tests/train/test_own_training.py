@@ -29,7 +29,7 @@ from tests.models import tiny
 from tests.train.album import course, learn, pipe, write_pictures
 from tests.train.killed import kill_while_training
 
-KINDS = ("lora", "controlnet")
+KINDS = ("lora", "controlnet", "textual-inversion", "ip-adapter")
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,16 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from safelight.adapters.controlnet.checkpoints import load_controlnet
+from safelight.adapters.controlnet.checkpoints import open_control
 from safelight.adapters.controlnet.model import OF_THE_UNET, beside
-from safelight.adapters.controlnet.use import Control, ControlUse, Hint
+from safelight.adapters.controlnet.use import ControlUse, Hint
 from safelight.adapters.fitting import unet_of
 from safelight.adapters.picture import to_hint
 from safelight.adapters.use import Use
-from safelight.errors import ConfigError, RequestError
+from safelight.errors import ConfigError
+from safelight.families.family import Model
 from safelight.families.sd.model import Added
+from safelight.generate.pipe import Pipe
 from safelight.nn.ports import Ports
 from safelight.train.order import first_weights
 from safelight.train.own.buckets import fit
@@ -38,24 +40,14 @@ class Guiding:
 
     Args:
         seed: of the first numbers of what reads the hint.
-
-    Raises:
-        RequestError: the model has no U-Net of Stable Diffusion, or a picture has no control.
-        ConfigError: the widths do not bring the hint to the grid of the latents.
     """
 
     suffix = ""
 
     def __init__(self, plan: ControlPlan, lesson: Lesson, seed: int) -> None:
         self.plan, self.lesson, self.model = plan, lesson, lesson.model
-        unet, stride = unet_of("a ControlNet", self.model), self.model.latent.stride
-        if 2 ** (len(plan.widths) - 1) != stride:
-            halvings = stride.bit_length() - 1
-            raise ConfigError(f"[controlnet] widths: {stride} pixels to a latent need {halvings + 1} numbers")
-        if any(entry.control is None for entry in lesson.album.entries):
-            raise RequestError("a ControlNet learns from pairs; name the folder of what it is shown with --control")
         with first_weights(seed):
-            self.module = beside(unet, widths=plan.widths).requires_grad_(True)
+            self.module = beside(unet_of("a ControlNet", self.model), widths=plan.widths).requires_grad_(True)
 
     def loss(self, step: int, part: slice) -> Tensor:
         """The weighted error of the U-Net's prediction."""
@@ -91,12 +83,24 @@ class Guiding:
         write(path / "config.json", [text.encode()])
 
     @contextmanager
-    def used(self, path: Path, count: int) -> Iterator[Sequence[tuple[Use, ...]]]:
+    def used(self, pipe: Pipe, path: Path, count: int) -> Iterator[Sequence[tuple[Use, ...]]]:
         """What ``count`` requests ask for so that the exported folder guides them, each by a hint of the album."""
-        like = self.module.conv_in.weight
-        control = Control(load_controlnet(path).to(like.device, like.dtype).requires_grad_(False), path.name)
+        control = open_control(path, pipe.model)
         entries = self.lesson.album.entries
         yield [(ControlUse(control, (Hint(picture_of(entries[i % len(entries)])),)),) for i in range(count)]
+
+
+def check(plan: ControlPlan, model: Model) -> None:
+    """Refuse early.
+
+    Raises:
+        RequestError: the model has no U-Net of Stable Diffusion.
+        ConfigError: the widths do not bring the hint to the grid of the latents.
+    """
+    unet_of("a ControlNet", model)
+    stride = model.latent.stride
+    if 2 ** (len(plan.widths) - 1) != stride:
+        raise ConfigError(f"[controlnet] widths: {stride} pixels to a latent need {stride.bit_length()} numbers")
 
 
 def picture_of(entry: Entry) -> Image:

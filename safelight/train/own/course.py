@@ -4,7 +4,7 @@ RUN/
   latents/              made once for each picture
   checkpoints/, log.jsonl, loss.png, average.safetensors      as in every run
   NAME-000200.safetensors, NAME-000200-0.png ...              previews, and the file that they are drawn with
-  NAME.safetensors      what was learned; of a ControlNet the folder NAME/. NAME is that of the run's folder
+  NAME.safetensors      what was learned; or the folder NAME/. NAME is that of the run's folder
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from safelight.generate.request import Request
 from safelight.train.ema import Average
 from safelight.train.journal import save_png
 from safelight.train.loop import Task
-from safelight.train.own import lora
+from safelight.train.own import controlnet, image_prompt, lora, words
 from safelight.train.own.controlnet import Guiding
+from safelight.train.own.image_prompt import Seeing
 from safelight.train.own.latents import Seen, Sizes, prepare
 from safelight.train.own.lesson import Album, Lesson, check_teachable
 from safelight.train.own.lora import Tuning
 from safelight.train.own.pictures import Entry, scan
-from safelight.train.own.plan import ControlPlan, LoraPlan, Plan, check_edges
+from safelight.train.own.plan import ControlPlan, ImagePlan, LoraPlan, Plan, WordsPlan, check_edges
+from safelight.train.own.words import Naming
 from safelight.train.run import AVERAGE, Clock, Look, Progress, train
 from safelight.weights.load import read
 
@@ -50,7 +52,7 @@ class Learner(Task, Protocol):
         """Write the file from tensors by the names of ``module``."""
         ...
 
-    def used(self, path: Path, count: int) -> AbstractContextManager[Sequence[tuple[Use, ...]]]:
+    def used(self, pipe: Pipe, path: Path, count: int) -> AbstractContextManager[Sequence[tuple[Use, ...]]]:
         """What each of ``count`` requests asks for so that the file is at work as in ``safelight generate``."""
         ...
 
@@ -78,7 +80,7 @@ class Course:
             RequestError: the model cannot be taught so. CheckpointError: the run there is another.
             FileError: something cannot be written.
         """
-        check_teachable(self.pipe.model, self.pipe.name)
+        self.check()
         seen: list[Seen] = []
         for seen in prepare(self.pipe.model, self.entries, self.sizes, self.run / "latents"):
             yield Progress("latents", len(seen), len(self.entries))
@@ -88,6 +90,21 @@ class Course:
         fit = self.plan.fit
         yield from train(task, fit, self.run, clock, start, self.facts(), self.look(task))
         task.export(read(self.run / AVERAGE), self.product(task), self.told())
+
+    def check(self) -> None:
+        """Refuse early what cannot be taught.
+
+        Raises:
+            RequestError: the model is none of those that are taught, or not so. ConfigError: numbers that do not fit.
+        """
+        model, own = self.pipe.model, self.plan.own
+        check_teachable(model, self.pipe.name)
+        if isinstance(own, WordsPlan):
+            words.check(own, model, self.entries)
+        if isinstance(own, ControlPlan):
+            controlnet.check(own, model)
+        if isinstance(own, ImagePlan):
+            image_prompt.check(own, model)
 
     def made(self) -> Path | None:
         """What was exported; None before anything was."""
@@ -108,13 +125,17 @@ class Course:
     def task(self, album: Album) -> Learner:
         """What is taught."""
         plan, own = self.plan, self.plan.own
-        text = isinstance(own, LoraPlan) and own.text
+        reads = isinstance(own, WordsPlan) or (isinstance(own, LoraPlan) and own.text)
         model, fit = self.pipe.model, plan.fit
-        lesson = Lesson(model, album, plan.objective, fit.batch, fit.seed, plan.data.empty, learns=text)
+        lesson = Lesson(model, album, plan.objective, fit.batch, fit.seed, plan.data.empty, learns=reads)
         if isinstance(own, LoraPlan):
             return Tuning(own, lesson, fit.seed)
-        assert isinstance(own, ControlPlan)
-        return Guiding(own, lesson, fit.seed)
+        if isinstance(own, WordsPlan):
+            return Naming(own, lesson)
+        if isinstance(own, ControlPlan):
+            return Guiding(own, lesson, fit.seed)
+        assert isinstance(own, ImagePlan)
+        return Seeing(own, lesson, fit.seed)
 
     def product(self, task: Learner, step: int | None = None) -> Path:
         """The file that is made, at the end or after ``step`` steps."""
@@ -175,7 +196,7 @@ class Course:
 def preview(pipe: Pipe, task: Learner, path: Path, requests: Sequence[Request]) -> list[Path]:
     """Draw requests with an exported file at work; pictures with their recipes beside it, ``NAME-0.png`` and so on."""
     places = []
-    with task.used(path, len(requests)) as uses:
+    with task.used(pipe, path, len(requests)) as uses:
         for number, (request, used) in enumerate(zip(requests, uses)):
             (drawn,) = pipe.draw(replace(request, adapters=used))
             place = path.with_name(f"{path.stem}-{number}.png")

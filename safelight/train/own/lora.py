@@ -15,13 +15,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from safelight.adapters.lora.attach import Beside, attach, detach
+from safelight.adapters.lora.attach import Beside
 from safelight.adapters.lora.dialects import BEGINNINGS, LDM, OURS, Beginning
 from safelight.adapters.lora.file import load, parts, targets
 from safelight.adapters.lora.targets import Layer
+from safelight.adapters.lora.wear import WearableLora
 from safelight.adapters.use import Use
 from safelight.core.noise import key
 from safelight.families.family import Model
+from safelight.generate.pipe import Pipe
+from safelight.generate.wardrobe import applied
 from safelight.nn import surgery
 from safelight.nn.surgery import Change, Record
 from safelight.nn.transformer import SpatialTransformer
@@ -104,16 +107,12 @@ class Tuning:
         save({name: tensor.to(dtype) for name, tensor in made.items()}, path, told)
 
     @contextmanager
-    def used(self, path: Path, count: int) -> Iterator[Sequence[tuple[Use, ...]]]:
-        """What ``count`` requests ask for so that the exported file is at work, which is attached meanwhile."""
+    def used(self, pipe: Pipe, path: Path, count: int) -> Iterator[Sequence[tuple[Use, ...]]]:
+        """The exported file lies over the pipe meanwhile; requests ask for nothing."""
         self.set_aside()
         try:
-            file = load(path)
-            attach(self.model, file)
-            try:
+            with applied(pipe, WearableLora(load(path))):
                 yield [()] * count
-            finally:
-                detach(self.model, file.name)
         finally:
             self.take_up()
 

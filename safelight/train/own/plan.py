@@ -131,7 +131,7 @@ class WordsPlan:
 
     Attributes:
         word: what is written in prompts, such as ``<mira>``.
-        start: a word that the model knows; every vector begins as its first token.
+        start: words that the model knows; the vectors begin as their tokens, one after the other and over again.
         vectors: how many tokens the word is, 1 to 64.
 
     Raises:
@@ -152,11 +152,42 @@ class WordsPlan:
 
 
 @dataclass(frozen=True)
+class ImagePlan:
+    """The shape of an IP-Adapter, and of the network that sees the pictures.
+
+    Attributes:
+        edge: pixels a side that are seen. patch: pixels a side of one token of the encoder.
+        width, layers, heads: of the encoder. tokens: that a picture becomes, beside those of the text.
+        drop: share of pictures that are not shown, 0 to 1, which keeps the model guidable.
+        dtype: of the numbers in the files.
+
+    Raises:
+        ConfigError: a number out of its range. UnknownNameError: no such dtype.
+    """
+
+    edge: int = 224
+    patch: int = 16
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    tokens: int = 4
+    drop: float = 0.1
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop <= 1 or not 1 <= self.tokens <= MOST_VECTORS or self.width < 1:
+            raise ConfigError(f"drop = {self.drop} lies between 0 and 1, tokens = {self.tokens} between 1 and 64")
+        if self.patch < 1 or self.edge % self.patch or self.edge > 1024:
+            raise ConfigError(f"edge = {self.edge} is a multiple of patch = {self.patch}, up to 1024")
+        _known("dtype", self.dtype, DTYPES)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Every number of one training.
 
     Attributes:
-        own: the section of what is trained: `LoraPlan`, `ControlPlan` or `WordsPlan`.
+        own: the section of what is trained: `LoraPlan`, `ControlPlan`, `WordsPlan` or `ImagePlan`.
     """
 
     data: Data
@@ -166,7 +197,12 @@ class Plan:
     own: Any
 
 
-OWN: dict[str, type] = {"lora": LoraPlan, "controlnet": ControlPlan, "textual-inversion": WordsPlan}
+OWN: dict[str, type] = {
+    "lora": LoraPlan,
+    "controlnet": ControlPlan,
+    "textual-inversion": WordsPlan,
+    "ip-adapter": ImagePlan,
+}
 """What can be trained -> the record of its own section, which has the same name with ``_`` for ``-``."""
 SHARED: dict[str, type] = {"data": Data, "objective": Objective, "fit": Fit, "preview": Preview}
 
