@@ -106,7 +106,7 @@ class Trial:
 
     def show(self, pictures: Sequence[np.ndarray], what: str) -> None:
         """Keep the first pictures for the contact sheet."""
-        self.tiles += [(picture, what) for picture in pictures[:SHOWN]]
+        self.tiles.extend((picture, what) for picture in pictures[:SHOWN])
 
 
 def prove(trial: Trial, files: Files) -> Iterable[Finding]:
@@ -242,4 +242,9 @@ def part(values: Iterable[float]) -> float:
 
 def contact_sheet(trial: Trial) -> Image.Image:
     """Everything that was kept, a row for each kind."""
-    return sheet([picture for picture, _ in trial.tiles], [what for _, what in trial.tiles], columns=SHOWN, lines=2)
+    return sheet(
+        [picture for picture, _ in trial.tiles],
+        [what for _, what in trial.tiles],
+        columns=min(SHOWN, trial.count),
+        lines=2,
+    )
