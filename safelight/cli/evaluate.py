@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT = "figurines"
 PROMPTS, CURVE_PROMPTS, SAMPLES = 300, 100, 20
 SUBJECTS = ("figurines", "adapters")
-PROOFS = ("--lora", "--word", "--control", "--image-adapter")
+PROOFS = ("--lora", "--embedding", "--control", "--image-adapter")
 STANDARD = {"prompts": PROMPTS, "steps": None, "guidance": None, "seed": 0, "sampler": None}
 """The trial that is promised something of: only its figures enter the checkout's evidence and a model's card."""
 PICTURES = ("sheet", "curves", "neighbours")
@@ -58,7 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "which adapters are judged, as `safelight train` taught them on figurines"
     ).add_argument
     judged("--lora", metavar="FILE", help="a golden frame, for the word 'framed'")
-    judged("--word", metavar="FILE", help="the learned word <mira>")
+    judged("--embedding", metavar="FILE", help="the learned word <mira>")
     judged("--control", metavar="DIR", help="the ControlNet of normals")
     judged("--image-adapter", metavar="DIR", help="the IP-Adapter of portraits")
     add(

@@ -11,7 +11,7 @@ from safelight.errors import FileError, RequestError
 from safelight.weights.folder import typed
 
 COUNT, MOST = 48, 10_000
-FILES = ("lora", "word", "control", "image_adapter")
+FILES = ("lora", "embedding", "control", "image_adapter")
 OTHERS = ("floors", "curves", "neighbours", "card")
 
 
@@ -50,13 +50,13 @@ def _place(args: argparse.Namespace) -> Path | None:
         RequestError: nothing to judge, or flags of another subject. FileError: the folder is not there.
     """
     if not any(getattr(args, name) for name in FILES):
-        raise RequestError("name the adapters that are judged: --lora, --word, --control, --image-adapter")
+        raise RequestError("name the adapters that are judged: --lora, --embedding, --control, --image-adapter")
     strange = [f"--{name}" for name in OTHERS if getattr(args, name)]
     if strange:
         raise RequestError(f"{', '.join(strange)} is of 'evaluate figurines'; leave it out")
     if not 1 <= _count(args) <= MOST:
         raise RequestError(f"the prompts must number between 1 and {MOST}, not {args.prompts}")
-    for name in ("lora", "word"):
+    for name in ("lora", "embedding"):
         file = getattr(args, name)
         if file and not typed(file).is_file():
             raise FileError(f"{file}: no such file; --{name} takes what 'safelight train' exported")

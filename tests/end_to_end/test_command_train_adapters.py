@@ -11,7 +11,8 @@ from tests.end_to_end.shell import Shell, wrong
 from tests.models import tiny
 from tests.train.album import FIT, OWN, write_pictures
 
-DRAWN = ("preview.prompts=['a person with green hair']", "preview.steps=2", "preview.guidance=3.0", "preview.seed=5")
+PROMPT = "a person <mira> with green hair"
+DRAWN = (f"preview.prompts=['{PROMPT}']", "preview.steps=2", "preview.guidance=3.0", "preview.seed=5")
 
 
 def _words(what: str, *changes: str) -> list[str]:
@@ -23,6 +24,7 @@ def _words(what: str, *changes: str) -> list[str]:
 USED = {
     "lora": ("--lora", "moss/moss-000002.safetensors"),
     "controlnet": ("--control", "moss/moss-000002=pictures/control/0.png"),
+    "textual-inversion": ("--embedding", "moss/moss-000002.safetensors"),
     "ip-adapter": ("--image-adapter", "moss/moss-000002/moss-000002.safetensors", "--image-prompt", "pictures/0.png"),
 }
 
@@ -33,9 +35,9 @@ def test_the_preview_is_what_generate_draws_with_the_exported_file_bit_for_bit(w
     said = shell.run(*_words(what, *DRAWN, "fit.sample_every=2"))
     assert said.code == 0 and f"{what}: moss/moss" in said.out, said
     seen = open_picture("moss/moss-000002-0.png").tobytes()
-    shell.drawn(*USED[what], "--guidance", "3", "--device", "cpu")
+    shell.drawn(*USED[what], "--guidance", "3", "--device", "cpu", prompt=PROMPT)
     assert shell.pixels == seen
-    shell.drawn("--guidance", "3", "--device", "cpu")
+    shell.drawn("--guidance", "3", "--device", "cpu", prompt=PROMPT)
     assert shell.pixels != seen, "the adapter does something"
     assert shell.run("reproduce", "moss/moss-000002-0.png", "-m", str(tiny()), *USED[what]).code == 0
 

@@ -55,8 +55,8 @@ class Seeing:
         with first_weights(seed):
             encoder = ClipVision(config(plan))
             network = IpNetwork(shape(plan, unet))
-        for layer in network.ip_adapter.values():  # a new picture says nothing at first
-            nn.init.zeros_(layer.to_v_ip.weight)
+        for number in network.plan.pairs:  # at first a picture says nothing
+            nn.init.zeros_(network.layer(number).to_v_ip.weight)
         self.module = nn.ModuleDict({"sees": encoder, "reads": network}).to(device)
         self.encoder, self.network = encoder, network
         self.numbers = {layer.name: number for number, layer in enumerate(numbered(unet))}
