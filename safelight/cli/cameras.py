@@ -182,7 +182,8 @@ def _told(args: argparse.Namespace, cameras: Camera) -> list[str]:
         chosen = convention(args.convention)
         lines = [f"{args.convention}: {chosen.what} ({chosen.who})"]
         for view, rows in enumerate(chosen.poses(cameras)):
-            lines += [f"view {view}", *("  " + "  ".join(f"{round(value, 6) + 0.0:9.6f}" for value in row) for row in rows)]
+            written = ("  ".join(f"{round(value, 6) + 0.0:9.6f}" for value in row) for row in rows)
+            lines += [f"view {view}", *(f"  {row}" for row in written)]
         return lines
     from safelight.multiview.rig import rig
 
@@ -193,9 +194,9 @@ def _told(args: argparse.Namespace, cameras: Camera) -> list[str]:
     parts = (*cameras.angles(), *cameras.position.unbind(-1), cameras.focal[:, 0])
     for view, row in enumerate(zip(*(part.tolist() for part in parts), strict=True)):
         azimuth, elevation, *rest = row
-        lines += [
-            f"{view:4} {round(azimuth, 3) + 0.0:9.3f} {round(elevation, 3) + 0.0:10.3f} " + " ".join(f"{round(v, 4) + 0.0:10.4f}" for v in rest)
-        ]
+        angles = f"{round(azimuth, 3) + 0.0:9.3f} {round(elevation, 3) + 0.0:10.3f}"
+        lengths = " ".join(f"{round(value, 4) + 0.0:10.4f}" for value in rest)
+        lines += [f"{view:4} {angles} {lengths}"]
     return lines
 
 

@@ -23,6 +23,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("folder", metavar="DIR", help="a new folder")
     data.add_argument("--view", metavar="AZ,EL", action="append", help="degrees, such as --view=-30,6; repeatable")
     data.add_argument("--without", metavar="LAYER", action="append", default=[], help="masks, normals or depth")
+    data.add_argument(
+        "--always",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="what all have, such as hat=crown; repeatable",
+    )
+    data.add_argument("--caption", metavar="TEXT", default="", help="of every picture, instead of what it shows")
+    data.add_argument("--framed", action="store_true", help="with a golden frame, which no portrait has")
     around = kinds.add_parser(
         "views", help="one person from every camera of a rig, for other programs", allow_abbrev=False
     )
@@ -82,7 +91,8 @@ def _dataset(args: argparse.Namespace) -> int:
             raise UnknownNameError("layer", layer, LAYERS)
     views = tuple(_view(text) for text in args.view or ["0,6"])
     layers = tuple(layer for layer in LAYERS if layer not in args.without)
-    order = Order(args.count, args.seed, args.split, args.size, views, layers)
+    always = dict(_pair(text) for text in args.always)
+    order = Order(args.count, args.seed, args.split, args.size, views, layers, always, args.caption, args.framed)
     folder = typed(args.folder)
     with Bar("drawing", order.count, every=30) as bar:
         for done in write(folder, order):
@@ -119,6 +129,13 @@ def _views(args: argparse.Namespace) -> int:
     save(gathered(person, cameras, drawn), folder, args.export)
     print(folder)
     return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RequestError(f"--always is NAME=VALUE, such as hat=crown, not {text!r}")
+    return name.strip(), value.strip()
 
 
 def _view(text: str) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from safelight.train import checkpoint
 from safelight.train.figurines import stages
 from safelight.train.figurines.export import export
 from safelight.train.loop import Trainer
+from safelight.train.run import Progress
 from safelight.weights.hash import sha256
 from tests.end_to_end.shell import Shell, wrong
 from tests.train.tiny import FIT, FITS, SHAPES, tiny
@@ -121,10 +122,10 @@ def test_a_second_ctrl_c_ends_at_once(shell: Shell, monkeypatch: pytest.MonkeyPa
 
 
 def test_portraits_stop_between_two_lots(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    def render(run: Path, plan: object) -> Iterator[stages.Progress]:
-        yield stages.Progress("portraits", 1, 3)
+    def render(run: Path, plan: object) -> Iterator[Progress]:
+        yield Progress("portraits", 1, 3)
         signal.raise_signal(signal.SIGINT)
-        yield stages.Progress("portraits", 2, 3)
+        yield Progress("portraits", 2, 3)
         raise AssertionError("asked for more")
 
     monkeypatch.setattr(stages, "render", render)

@@ -19,9 +19,9 @@ from safelight.train.figurines.denoising import Denoising, Examples
 from safelight.train.figurines.finished import cached_latents, encoder_hash, load_text, load_tokenizer, load_vae
 from safelight.train.figurines.plan import Plan
 from safelight.train.figurines.sheet import Sheet
-from safelight.train.figurines.stages import Clock, Progress
 from safelight.train.figurines.words import Reading
 from safelight.train.loop import Task, Trainer
+from safelight.train.run import Clock, Progress
 from safelight.weights.load import read
 from safelight.weights.save import save
 from tests.train.killed import kill_while_training

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safelight.train.figurines import plan, stages
 from safelight.train.figurines.plan import Plan
+from safelight.train.run import Clock
 from safelight.weights.hash import sha256
 
 FITS = ("words_fit", "vae_fit", "decoder_fit", "unet_fit")
@@ -28,7 +29,7 @@ def tiny(*changes: str) -> Plan:
 
 def finish(run: Path, small: Plan) -> None:
     """All stages in order."""
-    clock = stages.Clock(None)
+    clock = Clock(None)
     for stage in (
         stages.render(run, small),
         stages.learn_words(run, small, clock),
@@ -51,5 +52,5 @@ def kind_of_process() -> str:
 
 
 if __name__ == "__main__":
-    for _ in stages.learn_words(Path(sys.argv[1]), tiny(*FOREVER), stages.Clock(None)):
+    for _ in stages.learn_words(Path(sys.argv[1]), tiny(*FOREVER), Clock(None)):
         pass

@@ -239,7 +239,6 @@ def encode(parts: Parts, prompt: Prompt) -> Words:
     return Words(told, text.cut, text.chunks)
 
 
-@torch.no_grad()
 def read_text(readers: Sequence[Reader], prompt: Prompt, *, xl: bool, device: torch.device) -> Text:
     """Ask every encoder and join what they say along the width.
 

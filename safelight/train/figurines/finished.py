@@ -17,12 +17,12 @@ from safelight.errors import CheckpointError, WeightsError
 from safelight.train.figurines import portraits
 from safelight.train.figurines.autoencoder import encode_all
 from safelight.train.figurines.plan import Plan
+from safelight.train.run import AVERAGE as AVERAGE
 from safelight.vae.kl import AutoencoderKL
 from safelight.weights.load import load_into, read
 from safelight.weights.safetensors import read_header
 from safelight.weights.save import save
 
-AVERAGE = "average.safetensors"
 TEXT = "text."
 """What the names of the text encoder begin with, beside the heads that it was taught with."""
 ENCODER = ("encoder.", "quant_conv.")
