@@ -15,12 +15,13 @@ from diffusers.loaders.single_file_utils import convert_stable_cascade_unet_sing
 
 from safelight.cli.main import main
 from safelight.errors import ConfigError, RequestError, SafelightError, WeightsError
+from safelight.evaluate.hollow import write_file
 from safelight.families.cascade import shape
 from safelight.families.cascade.model import CascadeConfig, CascadeUNet
 from safelight.families.cascade.single import CONFIGS, understand
-from safelight.generate.models import Source
 from safelight.generate.pipe import load
 from safelight.generate.request import Request
+from safelight.generate.source import Source
 from safelight.vae.stage_a import StageA, StageAConfig
 from safelight.weights.detect import VARIANT, detect
 from safelight.weights.header import Entry, Header
@@ -31,7 +32,6 @@ from safelight.weights.variants import expected, tables_of
 from tests.cascade import EDGE, tiny_cascade
 from tests.headers import references
 from tests.models import tiny
-from tests.weights.headers import written
 
 CASCADE = tables_of("cascade")
 STORED = expected(CASCADE.folder)
@@ -173,13 +173,13 @@ def test_a_released_file_is_known_and_so_is_the_folder_s(name: str, capsys: Any,
     assert (component.missing, component.extra, component.bent, component.plan.left) == ((), (), (), ())
     folder = detect(header(dict(STORED[stored])))
     assert (folder.family, folder.layout, [each.part for each in folder.components]) == ("cascade", "diffusers", [part])
-    assert main(["inspect", str(written(tmp_path / "a.safetensors", rows))]) == 0
+    assert main(["inspect", str(write_file(tmp_path / "a.safetensors", rows))]) == 0
     assert variant.title in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [variant.name for variant in CASCADE.variants])
 def test_configurations_come_out_of_the_shapes_and_fit_them(name: str, tmp_path: Path) -> None:
-    told = understand(written(tmp_path / "a.safetensors", single(name)))
+    told = understand(write_file(tmp_path / "a.safetensors", single(name)))
     ((part, stored),) = CASCADE.variant(name).expected.items()
     if part == "vqgan":
         assert told.config["scale_factor"] == 0.43
