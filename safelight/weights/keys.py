@@ -174,11 +174,12 @@ class Table:
         found: dict[str, int] = {}
         for letter, ways in self._raw.get("count", {}).items():
             ((kind, template),) = ways[side].items()
-            there = [n for n in range(1, MOST) if _fill(template, {letter: n}) in names]
+            tries = range(1, ways.get("most", MOST - 1) + 1)
+            there = [n for n in tries if _fill(template, {letter: n}) in names]
             if kind == "first":
                 found[letter] = there[0] if there else 1
             else:
-                found[letter] = next((n for n in range(1, MOST) if n not in there), MOST) - 1
+                found[letter] = next((n for n in tries if n not in there), tries.stop) - 1
         return found
 
 

@@ -22,8 +22,12 @@ from safelight.weights.variants import Tables, Variant, tables
 
 INDEX, CONFIG = "model_index.json", "config.json"
 CONFIGS = (CONFIG, "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
+WITHOUT = ("tokenizer", "scheduler", "feature_extractor")
+"""Words in the names of parts that have no weights."""
 UNREAD = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts that no prompt needs; they are told and never loaded."""
+NETWORKS = ("unet", "prior", "decoder")
+"""The parts that tell which model a folder is."""
 MOST = 64
 """Files of a folder without an index that are looked into."""
 
@@ -93,7 +97,7 @@ def survey(folder: Path, variant: str = "", *, pickles: bool = False) -> Survey:
     """
     index = read_index(folder, variant, pickles=pickles)
     pieces = [_piece(index, name) for name in index.parts]
-    networks = [piece.found for piece in pieces if piece.found and piece.found.component("unet")]
+    networks = [each.found for each in pieces if each.found and any(map(each.found.component, NETWORKS))]
     network = networks[0] if networks else None
     family, kind = _kind(network)
     if family and kind:
@@ -164,12 +168,11 @@ def together(files: Iterable[Path], *, pickles: bool = False) -> Header:
 
 def _piece(index: Index, name: str) -> Piece:
     """What lies in a part's folder, compared with nothing yet."""
-    place, (library, kind) = index.folder / name, index.parts[name]
+    place, (_, kind) = index.folder / name, index.parts[name]
     if not place.is_dir():
         return Piece(name, kind, trouble="its folder is missing")
     kind = _class(place) or kind
-    networks = not name.startswith(("tokenizer", "scheduler", "low_res_scheduler", "feature_extractor"))
-    if not networks or library not in ("diffusers", "transformers", "stable_diffusion"):
+    if any(word in name for word in WITHOUT):
         lacks = not any((place / config).is_file() for config in CONFIGS) and not any(place.glob("*.*"))
         plan = place / "scheduler_config.json"
         says = str(read_json(plan).get("prediction_type", "epsilon")) if plan.is_file() else ""

@@ -120,6 +120,15 @@ def test_a_header_that_asks_for_a_hundred_thousand_blocks_is_refused_at_once(tmp
     assert time.process_time() - begun < 1
 
 
+def test_a_small_header_that_asks_for_very_many_rules_is_answered_at_once() -> None:
+    names = [f"u_net.d_blocks.{d}.1.main.2.weight" for d in range(64)]
+    names += [f"u_net.d_blocks.0.{n}.main.2.weight" for n in range(1, 65)]
+    begun = time.process_time()
+    plan = SD.keys.parts["kunet"].to_ours(dict.fromkeys(names))
+    assert plan.left, "levels and layers beyond any network's belong to nothing"
+    assert time.process_time() - begun < 1
+
+
 @pytest.mark.parametrize(
     ("build", "raw"),
     [

@@ -19,9 +19,9 @@ from safelight.evaluate.hollow import write_file
 from safelight.families.cascade import shape
 from safelight.families.cascade.model import CascadeConfig, CascadeUNet
 from safelight.families.cascade.single import CONFIGS, understand
-from safelight.generate.models import Source
 from safelight.generate.pipe import load
 from safelight.generate.request import Request
+from safelight.generate.source import Source
 from safelight.vae.stage_a import StageA, StageAConfig
 from safelight.weights.detect import VARIANT, detect
 from safelight.weights.header import Entry, Header

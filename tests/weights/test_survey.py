@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from safelight.evaluate.hollow import single, write_file, write_folder
 from safelight.weights.survey import Piece, Survey, loose, survey
 from safelight.weights.variants import expected, tables_of
 from tests.architecture.source import ROOT
+from tests.cascade import tiny_cascade
 
 SD = tables_of("sd")
 STORED = expected(SD.folder)
@@ -112,6 +114,21 @@ def test_missing_parts_and_what_is_not_taken_are_named(tmp_path: Path) -> None:
     half = survey(folder, "fp16")
     assert piece(half, "unet").files[0].name.endswith(".fp16.safetensors")
     assert "of the variant fp16" in piece(half, "vae").trouble
+
+
+def test_a_folder_of_stable_cascade_is_known_by_its_stage(tmp_path: Path) -> None:
+    stored = expected(tables_of("cascade").folder)
+    shutil.copytree(tiny_cascade(), tmp_path / "m")
+    write_file(tmp_path / "m/decoder/diffusion_pytorch_model.safetensors", stored["stage-b"])
+    write_file(tmp_path / "m/vqgan/diffusion_pytorch_model.safetensors", stored["stage-a"])
+    found = survey(tmp_path / "m")
+    assert (found.family, found.variant) == ("cascade", "stage-b") and found.lacking == ()
+    for name in ("decoder", "vqgan"):
+        part = piece(found, name).component
+        assert part and part.full and not (part.missing or part.extra or part.bent)
+    assert found.index.pipeline == "StableCascadeDecoderPipeline" and piece(found, "text_encoder").files
+    prior = survey(tiny_cascade().with_name("cascade-prior"))
+    assert piece(prior, "prior").found and not piece(prior, "prior").trouble
 
 
 def test_shards_are_one_part_and_never_hold_a_tensor_twice(tmp_path: Path) -> None:
