@@ -118,7 +118,7 @@ def turned_inwards(tensors: Tensors, weight: Tensor, said: Mapping[str, Any]) ->
     skew[:, rows, columns] = above
     skew = skew - skew.transpose(-1, -2)
     eye = torch.eye(edge, dtype=above.dtype, device=above.device)
-    if said.get("use_cayley_neumann", True):
+    if said.get("use_cayley_neumann", False):
         turns, power = eye.expand_as(skew), eye.expand_as(skew)
         terms = int(said.get("num_cayley_neumann_terms", 5))
         for term in range(1, terms):

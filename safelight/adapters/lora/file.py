@@ -112,6 +112,14 @@ def sound(lora: Lora) -> Lora:
         WeightsError: one is none, or infinite, or an alpha is 0 or no number.
     """
     contents, tensors = lora.contents, lora.tensors
+    rows = list(contents.settings.rows.values())
+    if contents.forms["oft_r"] and (not rows or any(row.get("coft") for row in rows)):
+        how = (
+            "with coft, which is not known here"
+            if rows
+            else "and nothing says how; its adapter_config.json must lie beside"
+        )
+        raise WeightsError(f"{contents.path}: turns what layers read as PEFT does, {how}")
     unsound = [name for name, tensor in tensors.items() if not _sound(tensor)]
     weak = [
         f"{name} is {float(tensors[name]) if tensors[name].numel() == 1 else 'no number'}"
