@@ -217,7 +217,7 @@ def guided(settled: Settled) -> str:
 
 def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
     """Name the words that the model was never taught, with prompts that work."""
-    from safelight.encoders.emphasis import spoken
+    from safelight.encoders.shares import spoken
     from safelight.generate.settle import STEPS
     from safelight.generate.vocabulary import PROMPTS, unknown
 

@@ -59,10 +59,11 @@ def a1111(text: str) -> Sections:
     round brackets. A backslash in front of anything but a bracket or another is dropped.
 
     Raises:
-        PromptError: a weight that is no number or above 100, too many brackets, or ``AND``.
+        PromptError: a weight that is no number or above 100, too many brackets, or ``AND``, which stands between
+            prompts only (``encoders/shares.py``).
     """
     if COMPOSED.search(text):
-        raise PromptError("AND composes several prompts in A1111, which is not done here; write it in lower case")
+        raise PromptError("AND composes what is to be drawn, and nothing else; write it in lower case here")
     pieces: list[Piece | None] = []  # None is a BREAK
     opened: dict[str, list[int]] = {"(": [], "[": []}
     run: list[str] = []

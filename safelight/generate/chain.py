@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from safelight.core.kinds import KINDS
+from safelight.encoders.shares import shares
 from safelight.errors import RequestError
 from safelight.families.family import Model
 from safelight.generate.hires import PICTURE, Hires
@@ -41,6 +42,8 @@ def chained(
     whole = settle(model, request, weak, refiner)
     if model.after is upscaler is None and not request.later is request.later_guidance is None:
         raise RequestError("no model draws on from what is drawn; leave out what is later, or name an upscaler")
+    if len(shares(request.prompt, request.emphasis)) > 1 and not model.after is upscaler is None:
+        raise RequestError("AND composes answers of one network, and another draws on from them; ask for one prompt")
     hires = request.hires
     drawer = model.after if model.after and hires and hires.upscaler == PICTURE else model
     if hires and drawer is model:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ from torch.nn import functional as F
 
 from safelight.adapters.use import Aid, Aids, Place
 from safelight.core.constrain import Keep
+from safelight.core.guides.together import names as together
 from safelight.core.kinds import Variation
 from safelight.core.noise import draw, key, until
 from safelight.core.sample import Changing, Job
 from safelight.core.sources import source
 from safelight.encoders.emphasis import MOST, script
+from safelight.encoders.shares import shares
 from safelight.errors import PromptError, RequestError
 from safelight.families.family import Model, Prompt, Words
 from safelight.generate.answer import evaluator as evaluator
@@ -78,9 +81,10 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     """
     names = {name for level in settled.levels[:-1] for name in settled.rule.branches(level)}
     run = len(settled.levels) - 1
-    prompts = texts(settled, settled.request.prompt)[-run:]
+    said = [texts(settled, share.text)[-run:] for share in shares(settled.request.prompt, settled.request.emphasis)]
+    prompts = [*zip(*said)]
     negatives = texts(settled, settled.request.negative)[-run:] if "uncond" in names else [""] * run
-    mine = {text: model.encode(_prompt(model, settled, text)) for text in dict.fromkeys(prompts)}
+    mine = {text: model.encode(_prompt(model, settled, text)) for text in dict.fromkeys(chain(*said))}
     theirs: dict[str, Words] = {}
     if "uncond" in names:
         theirs = {text: model.encode(_prompt(model, settled, text, negative=True)) for text in dict.fromkeys(negatives)}
@@ -90,15 +94,15 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     lengths = common([*mine.values(), *theirs.values()]), common([*weaker.values()])
     over = _over(model, settled)
     aids, cut = _aids(model, settled)
-    made: dict[tuple[str, str], dict[str, Any]] = {}
+    made: dict[tuple[tuple[str, ...], str], dict[str, Any]] = {}
     for pair in dict.fromkeys(zip(prompts, negatives)):
-        conds = {"cond": _stretched(mine[pair[0]], lengths[0])}
+        conds = {name: _stretched(mine[text], lengths[0]) for name, text in zip(together(len(said)), pair[0])}
         if theirs:
             conds["uncond"] = _stretched(theirs[pair[1]], lengths[0])
         if model.tell is not None:
             conds = {name: model.tell(cond, numbers(settled.guidance)[0]) for name, cond in conds.items()}
         if weaker:
-            conds["weak"] = _stretched(weaker[pair[0]], lengths[1])
+            conds["weak"] = _stretched(weaker[pair[0][0]], lengths[1])
         if over.shown is not None and model.conceal is not None:
             conds = {name: model.conceal(cond, *over.shown) for name, cond in conds.items()}
         if over.small is not None:

@@ -21,6 +21,7 @@ from safelight.core.samplers.plusplus import gain
 from safelight.core.samplers.row import Bound, Sampler
 from safelight.core.samplers.table import SAMPLERS
 from safelight.encoders.emphasis import script
+from safelight.encoders.shares import shares
 from safelight.errors import PromptError, RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate import facts
@@ -251,7 +252,7 @@ def plan(model: Model, request: Request, weak: Model | None, *, again: bool = Fa
         raise RequestError(f"{request.skip} layers cannot be skipped; this model's text encoder allows {model.skips}")
     if request.emphasis not in model.emphases:
         raise RequestError(f"this model reads no signs of emphasis {request.emphasis!r}; leave emphasis out")
-    for text in (request.prompt, request.negative):
+    for text in (*(share.text for share in shares(request.prompt, request.emphasis)), request.negative):
         script(text, request.emphasis, visited.steps)
     if request.mask is not None:
         to_mask(request.mask, size)
