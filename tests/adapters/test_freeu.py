@@ -39,9 +39,7 @@ def with_freeu(ours: UNet, asked: dict[str, Tensor], use: FreeU, rows: list[bool
 
 @pytest.mark.parametrize("side", [16, (12, 20)])
 @pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl", "sdxl refiner"])
-def test_freeu_equals_the_reference(
-    name: str, side: int | tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_freeu_equals_the_reference(name: str, side: int | tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = unets(UNETS[name])
     size = (side, side) if isinstance(side, int) else side
     asked = {**unet_inputs(UNETS[name]), "x": random(2, UNETS[name].get("in_channels", 4), *size)}
