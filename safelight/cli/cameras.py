@@ -182,8 +182,7 @@ def _told(args: argparse.Namespace, cameras: Camera) -> list[str]:
         chosen = convention(args.convention)
         lines = [f"{args.convention}: {chosen.what} ({chosen.who})"]
         for view, rows in enumerate(chosen.poses(cameras)):
-            written = ("  ".join(f"{round(value, 6) + 0.0:9.6f}" for value in row) for row in rows)
-            lines += [f"view {view}", *(f"  {row}" for row in written)]
+            lines += [f"view {view}", *("  " + "  ".join(_number(value, 9, 6) for value in row) for row in rows)]
         return lines
     from safelight.multiview.rig import rig
 
@@ -194,10 +193,14 @@ def _told(args: argparse.Namespace, cameras: Camera) -> list[str]:
     parts = (*cameras.angles(), *cameras.position.unbind(-1), cameras.focal[:, 0])
     for view, row in enumerate(zip(*(part.tolist() for part in parts), strict=True)):
         azimuth, elevation, *rest = row
-        angles = f"{round(azimuth, 3) + 0.0:9.3f} {round(elevation, 3) + 0.0:10.3f}"
-        lengths = " ".join(f"{round(value, 4) + 0.0:10.4f}" for value in rest)
-        lines += [f"{view:4} {angles} {lengths}"]
+        words = [_number(azimuth, 9, 3), _number(elevation, 10, 3), *(_number(value, 10, 4) for value in rest)]
+        lines += [f"{view:4} " + " ".join(words)]
     return lines
+
+
+def _number(value: float, width: int, places: int) -> str:
+    """A number without a sign where it is 0."""
+    return f"{round(value, places) + 0.0:{width}.{places}f}"
 
 
 def _about(row: Rig) -> list[str]:
