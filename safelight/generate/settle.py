@@ -210,6 +210,15 @@ def _check_shown(request: Request, task: str, first: float | str) -> None:
         raise RequestError("this model is told a picture and no text; leave the prompt and its negative empty")
 
 
+def task_of(model: Model, request: Request, *, again: bool) -> str:
+    """What a request asks of a model by the pictures that it brings; see `plan`."""
+    if request.image is None or request.mask is not None:
+        return "text" if request.image is None else "inpaint"
+    if again:
+        return "image"
+    return "vary" if "vary" in model.tasks else "upscale" if model.enlarge else "image"
+
+
 def plan(model: Model, request: Request, weak: Model | None, *, again: bool = False) -> Settled:
     """One pass; errors as of `settle`.
 
@@ -217,9 +226,7 @@ def plan(model: Model, request: Request, weak: Model | None, *, again: bool = Fa
         again: its image is one that this model itself will have drawn, which every model can paint over.
     """
     own = notes(model.folder).get("defaults", {})
-    task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
-    task = "upscale" if task == "image" and model.enlarge and not again else task
-    task = "vary" if task == "image" and "vary" in model.tasks and not again else task
+    task = task_of(model, request, again=again)
     if task not in model.tasks and not again:
         need = NEEDS.get(model.tasks, "another model")
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")

@@ -19,7 +19,7 @@ WRONG = {
     "--lora none.safetensors": "unknown lora",
     "--lora style.safetensors:strong": "a number, such as 0.8, not 'strong'",
     "--lora style.safetensors:nan": "a number, such as 0.8, not 'nan'",
-    "--lora style.safetensors:1:mid_block": "block=scale",
+    "--lora style.safetensors:1:=0.5": "block=scale",
     "--lora style.safetensors:1:nowhere=0.5": "changes nothing in 'nowhere'",
     "--lora style.safetensors:1000": "it can be from -100 to 100",
     "--lora xl.safetensors": "nothing was changed",
