@@ -10,6 +10,8 @@ from safelight.adapters.ip_adapter.file import IpAdapter, load_ip_adapter
 from safelight.adapters.loaded import Loaded
 from safelight.adapters.lora.file import load as load_lora
 from safelight.adapters.lora.wear import WearableLora
+from safelight.adapters.t2i.checkpoints import is_t2i, open_t2i
+from safelight.adapters.t2i.model import T2IAdapter
 from safelight.errors import UnknownNameError
 from safelight.families.family import Model
 from safelight.generate.models import USUAL, Source, on_hub
@@ -68,14 +70,16 @@ def lora(name: str, source: Source = USUAL) -> WearableLora:
     return WearableLora(load_lora(locate("lora", name, source), pickles=source.pickles))
 
 
-def control(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet]:
-    """A ControlNet for a model, by name, folder or file.
+def control(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet] | Loaded[T2IAdapter]:
+    """A ControlNet of any kind or a T2I-Adapter for a model, by name, folder or file.
 
     Raises:
         RequestError: it was made for another model. WeightsError, ConfigError: it is none, or damaged.
         The others: see `locate`.
     """
-    return open_control(locate("controlnet", name, source), model, pickles=source.pickles)
+    place = locate("controlnet", name, source)
+    open_ = open_t2i if is_t2i(place, pickles=source.pickles) else open_control
+    return open_(place, model, pickles=source.pickles)
 
 
 def image_adapter(name: str, model: Model, encoder: str | None = None, source: Source = USUAL) -> IpAdapter:
