@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
         UnknownNameError,
         WeightsError,
     )
-    from safelight.generate.adapters import lora
+    from safelight.generate.adapters import embedding, lora
     from safelight.generate.guiding import Rule
     from safelight.generate.hires import Hires
     from safelight.generate.pipe import Drawn, Pipe, load
@@ -57,6 +57,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "applied",
+    "embedding",
     "load",
     "lora",
 ]
@@ -82,6 +83,7 @@ _HOME = {
     "UnknownNameError": "safelight.errors",
     "WeightsError": "safelight.errors",
     "applied": "safelight.generate.wardrobe",
+    "embedding": "safelight.generate.adapters",
     "load": "safelight.generate.pipe",
     "lora": "safelight.generate.adapters",
 }

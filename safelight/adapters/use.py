@@ -11,15 +11,18 @@ depend on the width of the call and not on its neighbours (docs/learn/seeds.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from torch import Tensor
 
 from safelight.core.guides.scale import step_at
 from safelight.core.path import Level
 from safelight.errors import RequestError
-from safelight.families.family import Model
+from safelight.families.family import Model, Words
 from safelight.nn.ports import Ports
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Call(NamedTuple):
@@ -30,12 +33,14 @@ class Call(NamedTuple):
         t: [W], their labels.
         told: the family's record, of W rows.
         predict: asks the network itself: (latents, labels, record, ports) -> its output.
+        levels: W of them, where the rows are.
     """
 
     x: Tensor
     t: Tensor
     told: Any
     predict: Callable[[Tensor, Tensor, Any, Ports], Tensor]
+    levels: Sequence[Level] = ()
 
 
 class Aid(Protocol):
@@ -59,6 +64,11 @@ class Aids(NamedTuple):
     uncond: Aid | None
 
 
+def unread(what: Any) -> NoReturn:
+    """Where nothing is encoded. Raises: RequestError, always."""
+    raise RequestError("no pictures and no texts are read here")
+
+
 class Place(NamedTuple):
     """Where a use is made ready: one pass of one picture.
 
@@ -66,12 +76,21 @@ class Place(NamedTuple):
         model: the model that draws. size: (width, height) in pixels.
         levels: those that are visited, noisiest first, the end included.
         seed: of the picture.
+        latents: encodes a picture, fitted to the size: [1, Z, h, w] as the network sees it, float32.
+        words: reads a text as the request's prompt is read.
     """
 
     model: Model
     size: tuple[int, int]
     levels: Sequence[Level]
     seed: int
+    latents: Callable[[Image], Tensor] = unread
+    words: Callable[[str], Words] = unread
+
+    @property
+    def rises(self) -> bool:
+        """Whether this is the way up from a picture: an inversion."""
+        return len(self.levels) > 1 and self.levels[0].lam > self.levels[-1].lam
 
 
 class Use(Protocol):

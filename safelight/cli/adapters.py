@@ -32,6 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("with adapters, each repeatable").add_argument
     add("--lora", metavar="LORA", action="append", default=[], help="FILE[:scale[:block=scale,...]]; or in the prompt:"
         " <lora:name:0.8>")  # fmt: skip
+    add("--embedding", metavar="FILE", action="append", default=[],
+        help="FILE[=WORD], a learned word for prompts; by default its own name")  # fmt: skip
     add("--control", metavar="NET=IMAGE", action="append", default=[],
         help="a ControlNet or T2I-Adapter and its hint: NET=IMAGE[:strength[:start-end[:make=canny]]]")  # fmt: skip
     add("--image-prompt", metavar="FILE", action="append", default=[],
@@ -73,8 +75,10 @@ def number(flag: str, text: str) -> float:
     return found
 
 
-def blocks(flag: str, text: str) -> dict[str, float]:
-    """``block=scale,block=scale``."""
+def blocks(flag: str, text: str) -> dict[str, float] | tuple[float, ...]:
+    """``block=scale,block=scale``, or a customary row of numbers."""
+    if text and "=" not in text:
+        return tuple(number(flag, part) for part in text.split(","))
     found: dict[str, float] = {}
     for part in text.split(",") if text else ():
         name, equals, value = part.partition("=")
@@ -116,6 +120,16 @@ def worn(flag: str, asked: Asked, args: argparse.Namespace) -> Wearable:
     return lora(asked.name, source.source(args)).within(blocks(flag, asked.rest))
 
 
+def word(text: str, args: argparse.Namespace) -> Wearable:
+    """One ``--embedding``."""
+    from safelight.generate.adapters import embedding
+
+    name, equals, called = (text, "", "") if typed(text).exists() else text.partition("=")
+    if equals and not called:
+        raise RequestError(f"--embedding is FILE[=WORD], not {text!r}")
+    return embedding(name, called, source.source(args))
+
+
 def uses(args: argparse.Namespace, pipe: Pipe) -> tuple[Use, ...]:
     """What the flags say of adapters that a request uses.
 
@@ -148,7 +162,7 @@ def control(text: str, args: argparse.Namespace, pipe: Pipe) -> Use:
         raise RequestError(f"--control: the steps are written start-end, such as 0-0.5, not {steps!r}")
     said = control_words(words)
     picture = made(open_picture(asked.name, deep=said.get("make") == "depth"), said.get("make"))
-    loaded = adapters.control(net, pipe.model, source.source(args))
+    loaded = adapters.guide(net, pipe.model, source.source(args))
     if isinstance(loaded.network, T2IAdapter):
         if "guess" in said or "kind" in said:
             raise RequestError("--control: guess and kind are of ControlNets; a T2I-Adapter has neither")
@@ -200,6 +214,8 @@ def dress(args: argparse.Namespace, pipe: Pipe) -> None:
     for text in args.lora:
         asked = split("--lora", text)
         pipe.wardrobe.put_on(worn("--lora", asked, args), asked.scale)
+    for text in args.embedding:
+        pipe.wardrobe.put_on(word(text, args))
 
 
 def in_turn(

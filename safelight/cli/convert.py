@@ -11,8 +11,8 @@ from safelight.cli import source
 from safelight.errors import ExistsError, RequestError
 
 if TYPE_CHECKING:
-    from safelight.families.sd.convert import Written
-    from safelight.generate.models import Source
+    from safelight.generate.source import Source
+    from safelight.weights.save import Written
 
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
 SUFFIX = ".safetensors"
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert and say what was written."""
-    from safelight.generate.models import locate
+    from safelight.generate.source import locate
 
     how = source.source(args)
     origin, target = locate(args.source, how), Path(args.target)
@@ -47,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _file(origin: Path, target: Path, args: argparse.Namespace, how: Source) -> Written:
+    from safelight.families.cascade import convert as cascade
     from safelight.families.sd.convert import part_to_file, to_file
-    from safelight.weights.folder import Index, check_links, read_index
+    from safelight.weights.folder import Index, check_links, read_index, read_json
 
     if not origin.is_dir():
         raise RequestError(f"{origin} is one file already; name a folder as the target")
@@ -59,21 +60,34 @@ def _file(origin: Path, target: Path, args: argparse.Namespace, how: Source) -> 
     if target.exists() and not args.force:
         raise ExistsError(f"{target}: exists; --force replaces it")
     if (origin / "model_index.json").is_file():
-        return to_file(read_index(origin, how.variant, pickles=how.pickles), target)
+        index = read_index(origin, how.variant, pickles=how.pickles)
+        if index.pipeline.startswith("StableCascade"):
+            raise RequestError(f"{origin}: each stage of Stable Cascade is a file of its own; name a part's folder")
+        return to_file(index, target)
     check_links(origin)
-    return part_to_file(origin, target, Index(origin, "", {}, {}, how.variant, how.pickles))
+    ours = read_json(origin / "config.json").get("_class_name") in cascade.CLASSES
+    write = cascade.part_to_file if ours else part_to_file
+    return write(origin, target, Index(origin, "", {}, {}, how.variant, how.pickles))
 
 
 def _folder(origin: Path, target: Path, args: argparse.Namespace, how: Source) -> Written:
+    from safelight.families.cascade import convert as cascade
+    from safelight.families.cascade import single
     from safelight.families.sd.convert import to_folder
     from safelight.families.sd.single import understand
     from safelight.generate.models import vocabularies
+    from safelight.weights.container import read_any
+    from safelight.weights.detect import detect
     from safelight.weights.folder import Index
 
     if origin.is_dir():
         raise RequestError(f"{origin} is a folder already; name a target that ends in {SUFFIX}")
     if args.force or how.variant:
         raise RequestError("--force and --variant are for writing one file; a folder that exists is never replaced")
+    if detect(read_any(origin, pickles=how.pickles)).family == "cascade":
+        if args.prediction or args.averaged or how.tokenizer:
+            raise RequestError("--prediction, --averaged and --tokenizer are for files of Stable Diffusion")
+        return cascade.to_folder(single.understand(origin, pickles=how.pickles), target, pickles=how.pickles)
     told = understand(origin, pickles=how.pickles, prediction=PREDICTIONS.get(args.prediction, ""))
     places = vocabularies(origin, how, told.variant.family)
     return to_folder(

@@ -41,7 +41,8 @@ def examine() -> dict[str, Any]:
     import platform
     from dataclasses import asdict
 
-    from safelight.runtime.device import describe, devices, folders, pick
+    from safelight.runtime.device import describe, devices, pick
+    from safelight.runtime.folders import folders
     from safelight.runtime.selftest import selftest
 
     place = pick()

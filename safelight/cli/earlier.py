@@ -45,8 +45,8 @@ class Earlier:
         Raises:
             RequestError: for a reason that the flags gave.
         """
-        from safelight.generate.models import on_shelves, shipped
         from safelight.generate.repeat import easier, other_model
+        from safelight.generate.source import on_shelves, shipped
 
         if line := other_model(self.asked, pipe.name, pipe.hashes, {**shipped(), **on_shelves()}):
             self.say(line)

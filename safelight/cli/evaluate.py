@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safelight.cli.watch import Watch
+from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "figurines"
 PROMPTS, CURVE_PROMPTS, SAMPLES = 300, 100, 20
+SUBJECTS = ("figurines", "adapters")
+PROOFS = ("--lora", "--embedding", "--control", "--image-adapter")
 STANDARD = {"prompts": PROMPTS, "steps": None, "guidance": None, "seed": 0, "sampler": None}
 """The trial that is promised something of: only its figures enter the checkout's evidence and a model's card."""
 PICTURES = ("sheet", "curves", "neighbours")
@@ -29,11 +32,9 @@ MOST_ROWS, MOST_NEIGHBOURS = 64, 1_000_000
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``evaluate``."""
     add = parser.add_argument
-    add("subject", choices=["figurines"], help="what is judged: models that draw figurines")
+    add("subject", choices=SUBJECTS, help="what is judged: models that draw figurines, or adapters for one")
     add("-m", "--model", metavar="MODEL", default=DEFAULT, help="which model, by name or folder")
-    add(
-        "--prompts", type=int, metavar="N", default=PROMPTS, help="held-out prompts, 1 to 10000; %(default)s by default"
-    )
+    add("--prompts", type=int, metavar="N", help="held-out prompts, 1 to 10000; 300 by default, 48 for adapters")
     add("--steps", type=int, metavar="N", help="steps of each picture; by default the model's own")
     add("--guidance", type=float, metavar="S", help="guidance; by default the model's own")
     add("--seed", type=int, metavar="N", default=0, help="seed of the first picture, the next has one more")
@@ -52,7 +53,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--curves", action="store_true", help="also the scores against steps and against guidance, with a chart")
     add("--neighbours", type=int, metavar="N", help="also the nearest of N training pictures for each of 20 samples")
     add("--card", action="store_true", help="also write the scores into the model's own card")
-    add("--sheet", action="store_true", help="also a contact sheet of 24 prompts")
+    add("--sheet", action="store_true", help="also a contact sheet")
+    judged = parser.add_argument_group(
+        "which adapters are judged, as `safelight train` taught them on figurines"
+    ).add_argument
+    judged("--lora", metavar="FILE", help="a golden frame, for the word 'framed'")
+    judged("--embedding", metavar="FILE", help="the learned word <mira>")
+    judged("--control", metavar="DIR", help="the ControlNet of normals")
+    judged("--image-adapter", metavar="DIR", help="the IP-Adapter of portraits")
     add(
         "-o",
         "--output",
@@ -64,6 +72,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, write and print; 1 if a promise was not kept."""
+    if args.subject == "adapters":
+        from safelight.cli.proofs import run as prove
+
+        return prove(args)
+    args.prompts = PROMPTS if args.prompts is None else args.prompts
+    given = [flag for flag in PROOFS if getattr(args, flag.removeprefix("--").replace("-", "_")) is not None]
+    if given:
+        raise RequestError(f"{', '.join(given)} is of 'evaluate adapters'; leave it out")
     from safelight.evaluate.evidence import claim, record
     from safelight.evaluate.figurines import trial
     from safelight.evaluate.figurines.inscription import carded, inscribe
@@ -108,7 +124,7 @@ def _place(args: argparse.Namespace) -> Path | None:
         RequestError: a number out of its range, scores for a card that are not the standard trial's, or pictures that
             would lie beside a file that there is none of. FileError: something cannot be written.
     """
-    from safelight.errors import FileError, RequestError
+    from safelight.errors import FileError
     from safelight.evaluate.evidence import read
     from safelight.evaluate.origin import checkout
     from safelight.weights.folder import typed

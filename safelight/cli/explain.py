@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from safelight.encoders.emphasis import emphasis
     from safelight.encoders.explain import explain
     from safelight.encoders.prompt import hint
-    from safelight.generate.models import Source, label, load_tokenizers, locate
+    from safelight.generate.models import load_tokenizers
     from safelight.generate.request import Request
     from safelight.generate.settle import STEPS
+    from safelight.generate.source import Source, label, locate
     from safelight.weights.folder import typed
     from safelight.weights.notes import notes
 
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 def lines(stage: Stage, steps: int) -> list[str]:
     """What stands at some steps, for a person."""
-    said = [f"{when(stage, steps)}: {stage.text!r}"]
+    whose = "" if stage.share is None else f"prompt {stage.share[0]}, weight {stage.share[1]:g}, "
+    said = [f"{whose}{when(stage, steps)}: {stage.text!r}"]
     for _, group in groupby(stage.laid.items(), key=lambda pair: [chunk.tokens for chunk in pair[1].chunks]):
         alike = list(group)
         laid = alike[0][1]

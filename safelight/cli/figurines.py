@@ -1,9 +1,11 @@
-"""``safelight figurines``: draws exact pictures, such as the default model learned from, as a sheet or a data set."""
+"""``safelight figurines``: draws exact pictures, such as the default model learned from: a sheet, a data set, views."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
+from safelight.cli import rigged
 from safelight.errors import RequestError, UnknownNameError
 from safelight.weights.folder import typed
 
@@ -11,7 +13,7 @@ MOST_ON_A_SHEET = 1000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two things that can be made, each with its flags."""
+    """Add the things that can be made, each with its flags."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, title="kinds")
     page = kinds.add_parser("sheet", help="a page of people with their captions", allow_abbrev=False)
     page.add_argument("-o", "--output", metavar="FILE.png", default="figurines.png", help="%(default)s by default")
@@ -21,8 +23,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("folder", metavar="DIR", help="a new folder")
     data.add_argument("--view", metavar="AZ,EL", action="append", help="degrees, such as --view=-30,6; repeatable")
     data.add_argument("--without", metavar="LAYER", action="append", default=[], help="masks, normals or depth")
+    data.add_argument(
+        "--always",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="what all have, such as hat=crown; repeatable",
+    )
+    data.add_argument("--caption", metavar="TEXT", default="", help="of every picture, instead of what it shows")
+    data.add_argument("--framed", action="store_true", help="with a golden frame, which no portrait has")
+    around = kinds.add_parser(
+        "views", help="one person from every camera of a rig, for other programs", allow_abbrev=False
+    )
+    around.add_argument("folder", metavar="DIR", help="a new folder")
+    rigged.arguments(around)
+    around.add_argument(
+        "--export", metavar="FORMAT", default="nerfstudio", help="%(default)s by default, colmap, gsplat, ..."
+    )
+    around.add_argument(
+        "--prompt", metavar="TEXT", default="", help="what the person is like; the seed decides the rest"
+    )
+    around.add_argument("--without", metavar="LAYER", action="append", default=[], help="masks, normals or depth")
     for kind, count in ((page, 24), (data, 1000)):
         kind.add_argument("-n", "--count", type=int, metavar="N", default=count, help="people; %(default)s by default")
+    for kind in (page, data, around):
         kind.add_argument("--seed", type=int, metavar="N", default=0, help="equal numbers give equal people")
         kind.add_argument("--split", metavar="NAME", default="train", help="train, validation, test or unseen")
         kind.add_argument("--size", type=int, metavar="N", default=128, help="pixels a side; %(default)s by default")
@@ -30,8 +54,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the sheet, or write the data set."""
-    return _sheet(args) if args.kind == "sheet" else _dataset(args)
+    """Draw the sheet, or write the data set or the views."""
+    return {"sheet": _sheet, "dataset": _dataset, "views": _views}[args.kind](args)
 
 
 def _sheet(args: argparse.Namespace) -> int:
@@ -67,13 +91,51 @@ def _dataset(args: argparse.Namespace) -> int:
             raise UnknownNameError("layer", layer, LAYERS)
     views = tuple(_view(text) for text in args.view or ["0,6"])
     layers = tuple(layer for layer in LAYERS if layer not in args.without)
-    order = Order(args.count, args.seed, args.split, args.size, views, layers)
+    always = dict(_pair(text) for text in args.always)
+    order = Order(args.count, args.seed, args.split, args.size, views, layers, always, args.caption, args.framed)
     folder = typed(args.folder)
     with Bar("drawing", order.count, every=30) as bar:
         for done in write(folder, order):
             bar.move(done)
     print(folder)
     return 0
+
+
+def _views(args: argparse.Namespace) -> int:
+    import torch
+
+    from safelight.cli.bar import Bar
+    from safelight.figurines.captions import unknown_words
+    from safelight.figurines.dataset import Order
+    from safelight.multiview.export.table import ready, save
+    from safelight.multiview.figurine import LAYERS, described, fitted, gathered, views
+
+    order = Order(1, args.seed, args.split, args.size)
+    for layer in args.without:
+        if layer not in LAYERS:
+            raise UnknownNameError("layer", layer, LAYERS)
+    cameras, own_unit = rigged.chosen(args, args.size, args.size)
+    cameras = (fitted(cameras) if own_unit else cameras).to(torch.float32)
+    folder = typed(args.folder)
+    ready(cameras, folder, args.export)
+    if words := unknown_words(args.prompt):
+        print(f"words that figurines do not know: {', '.join(words)}", file=sys.stderr)
+    person = described(args.prompt, order.seed, order.split)
+    drawn = []
+    with Bar("drawing", cameras.shape[0]) as bar:
+        for one in views(person, cameras, [layer for layer in LAYERS if layer not in args.without]):
+            drawn.append(one)
+            bar.move(len(drawn))
+    save(gathered(person, cameras, drawn), folder, args.export)
+    print(folder)
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RequestError(f"--always is NAME=VALUE, such as hat=crown, not {text!r}")
+    return name.strip(), value.strip()
 
 
 def _view(text: str) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli import adapters, earlier, output, passes, source, values
+from safelight.cli import adapters, earlier, extras, output, passes, source, values
 from safelight.cli.bar import Bar
 from safelight.cli.earlier import Earlier
 from safelight.cli.frames import Frames
@@ -78,6 +78,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     out("--every-step", metavar="DIR|FILE.gif", help="keep the picture after every evaluation")
     out("--preview-vae", metavar="FOLDER", help="a tiny autoencoder (TAESD) that draws those pictures")
     adapters.arguments(parser)
+    extras.arguments(parser)
     source.arguments(parser)
     machine = parser.add_argument_group("on what machine").add_argument
     machine("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xpu; by default the best there is")
@@ -103,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     found = adapters.tagged(requests)
     worn = {each: adapters.worn("<lora>", each, args) for tags in found.tags for each in tags}
     adapters.dress(args, pipe)
-    used = adapters.uses(args, pipe)
+    extras.dress(args, pipe)
+    used = (*adapters.uses(args, pipe), *extras.uses(args))
     requests = [replace(each, adapters=used) for each in found.requests]
     if asked_before:
         requests = asked_before.fit(pipe, requests)
@@ -215,7 +217,7 @@ def guided(settled: Settled) -> str:
 
 def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
     """Name the words that the model was never taught, with prompts that work."""
-    from safelight.encoders.emphasis import spoken
+    from safelight.encoders.shares import spoken
     from safelight.generate.settle import STEPS
     from safelight.generate.vocabulary import PROMPTS, unknown
 

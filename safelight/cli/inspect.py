@@ -1,4 +1,4 @@
-"""``safelight inspect``: says what a file of weights holds, from its header alone; loads no torch."""
+"""``safelight inspect``: says what a file of weights or a model's folder holds, from headers alone; loads no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from safelight.errors import RequestError
+from safelight.cli import source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from safelight.generate.source import Source
     from safelight.weights.detect import Component, Found
+    from safelight.weights.header import Header
+    from safelight.weights.survey import Piece, Survey
 
 ROWS = 8
 """Names of each kind that are shown; the rest is counted. ``--json`` gives them all."""
@@ -21,28 +26,102 @@ FIRST = ("modelspec.", "ss_base_model_version", "ss_network_", "ss_output_name",
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``inspect``."""
-    parser.add_argument("file", metavar="FILE", help="safetensors or GGUF; with --allow-pickle .ckpt, .pt, .bin")
-    parser.add_argument("--allow-pickle", action="store_true", help="read a pickle's table; nothing in it is run")
+    parser.add_argument("model", metavar="MODEL", help="a file of weights, a folder, or any other name of a model")
     parser.add_argument("--json", action="store_true", help="print one JSON object with every name")
+    source.arguments(parser, vocabulary=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what it is."""
+    from safelight.generate.source import locate
+    from safelight.weights.survey import INDEX, survey
+
+    how = source.source(args)
+    path = locate(args.model, how)
+    if (path / INDEX).is_file():
+        model = survey(path, how.variant, pickles=how.pickles)
+        print(json.dumps(folder_table(model)) if args.json else f"{path}\n" + _indented(folder_lines(model)))
+        return 0
+    told = _files(path, how)
+    if args.json:
+        tables = [_table(*each) for each in told]
+        print(json.dumps({"folder": str(path), "files": tables} if path.is_dir() else tables[0]))
+        return 0
+    for files, kind, header, found in told:
+        named = files[0] if len(files) == 1 else f"{files[0].parent} ({len(files)} shards)"
+        holds = f"{header.container}, {len(header.entries)} tensors, {header.size:,} bytes"
+        print(f"{named}\n  {holds}{f', {kind}' if kind else ''}\n" + _indented(lines(found)))
+    return 0
+
+
+def _files(path: Path, how: Source) -> list[tuple[tuple[Path, ...], str, Header, Found]]:
+    """What is looked into: the files of a part, the class that its configuration names, their header, what it is."""
+    from safelight.errors import RequestError
     from safelight.weights.container import read_any
     from safelight.weights.detect import detect
-    from safelight.weights.folder import typed
+    from safelight.weights.survey import loose
 
-    path = typed(args.file)
     if path.is_dir():
-        raise RequestError(f"{path} is a folder; name one of the files in it")
-    header = read_any(path, pickles=args.allow_pickle)
-    found = detect(header)
-    if args.json:
-        print(json.dumps(table(found) | {"file": str(path), "bytes": header.size, "tensors": len(header.entries)}))
-        return 0
-    print(f"{path}\n  {header.container}, {len(header.entries)} tensors, {header.size:,} bytes")
-    print("\n".join(f"  {line}" for line in lines(found)))
-    return 0
+        parts = loose(path, how.variant, pickles=how.pickles)
+        return [(files, kind, header, detect(header)) for files, kind, header in parts]
+    if how.variant:
+        raise RequestError(f"{path} is one file and has no variants; leave out --variant {how.variant}")
+    header = read_any(path, pickles=how.pickles)
+    return [((path,), "", header, detect(header))]
+
+
+def _table(files: tuple[Path, ...], kind: str, header: Header, found: Found) -> dict[str, Any]:
+    """Everything of one part, as JSON would have it."""
+    places = {"file": str(files[0])} if len(files) == 1 else {"files": [str(file) for file in files]}
+    return table(found) | places | {"class": kind, "bytes": header.size, "tensors": len(header.entries)}
+
+
+def folder_table(model: Survey) -> dict[str, Any]:
+    """Everything of a released folder, as JSON would have it."""
+    dtypes = model.dtypes
+    return {
+        "folder": str(model.folder),
+        "layout": "folder",
+        "pipeline": model.index.pipeline,
+        "family": model.family,
+        "variant": model.variant,
+        "title": model.title,
+        "task": model.task,
+        "parameters": sum(dtypes.values()),
+        "dtypes": dtypes,
+        "bytes": model.bytes,
+        "components": {piece.name: _piece_table(piece) for piece in model.pieces},
+        "missing": model.lacking,
+        "beside": model.beside,
+    }
+
+
+def _piece_table(piece: Piece) -> dict[str, Any]:
+    told: dict[str, Any] = {"class": piece.kind, "trouble": piece.trouble, "files": [str(file) for file in piece.files]}
+    told |= {"prediction": piece.says} if piece.says else {}
+    if piece.found:
+        told |= {"parameters": piece.found.parameters, "dtypes": dict(piece.found.dtypes)}
+    return told | (_component(piece.component) if piece.component else {})
+
+
+def folder_lines(model: Survey) -> list[str]:
+    """The same for a person."""
+    said = [f"{model.title}{f', {model.task}' if model.task else ''}: a released folder of a {model.index.pipeline}"]
+    for piece in model.pieces:
+        if piece.component:
+            said += _part(piece.component, f", {'/'.join(piece.found.dtypes)}" if piece.found else "")
+        elif piece.found:
+            count = f"{piece.found.parameters:>14,} parameters, {'/'.join(piece.found.dtypes)}"
+            said.append(f"{piece.name:<15} {count}, a {piece.kind}, which is compared with nothing")
+        else:
+            said.append(f"{piece.name:<15} {piece.kind}{f', {piece.says}' if piece.says else ''}")
+        said += [f"  {piece.trouble}"] if piece.trouble else []
+    said.append("formats     " + ", ".join(f"{name} {count:,}" for name, count in model.dtypes.items()))
+    return said + _names("missing", model.lacking) + _names("not taken", model.beside)
+
+
+def _indented(rows: list[str]) -> str:
+    return "\n".join(f"  {row}" for row in rows)
 
 
 def table(found: Found) -> dict[str, Any]:
@@ -85,10 +164,7 @@ def lines(found: Found) -> list[str]:
     else:
         said.append("of no kind that is known here")
     for part in found.components:
-        sizes = "the released sizes" if part.full else "sizes of its own, which are compared with nothing"
-        said.append(f"{part.part:<15} {part.parameters:>14,} parameters, {sizes}")
-        rows = (("missing", part.missing), ("unexpected", part.extra), ("other shape", part.bent))
-        said += [line for word, names in rows for line in _names(word, names)]
+        said += _part(part)
     said.append("formats     " + ", ".join(f"{name} {count:,}" for name, count in found.dtypes.items()))
     if found.averaged:
         said.append("averaged    weights (EMA) lie beside the others; 'safelight convert --averaged' takes them")
@@ -99,6 +175,13 @@ def lines(found: Found) -> list[str]:
         value = found.metadata[name]
         said.append(f"{name} = {value[:MOST]}{'…' if len(value) > MOST else ''}")
     return said + ([f"… and {len(first) - 24} more of metadata"] if len(first) > 24 else [])
+
+
+def _part(part: Component, more: str = "") -> list[str]:
+    sizes = "the released sizes" if part.full else "sizes of its own, which are compared with nothing"
+    rows = (("missing", part.missing), ("unexpected", part.extra), ("other shape", part.bent))
+    said = [f"{part.part:<15} {part.parameters:>14,} parameters, {sizes}{more}"]
+    return said + [line for word, names in rows for line in _names(word, names)]
 
 
 def _component(part: Component) -> dict[str, Any]:

@@ -14,8 +14,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print names, folders and cards."""
-    from safelight.generate.models import DEFAULT, shipped
-    from safelight.runtime.device import folders
+    from safelight.generate.source import DEFAULT, shipped
+    from safelight.runtime.folders import folders
     from safelight.weights.notes import notes
     from safelight.weights.shelf import model_folders, shelved
 

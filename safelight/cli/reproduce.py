@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from safelight.cli import adapters, source
+from safelight.cli import adapters, extras, source
 from safelight.errors import RequestError
 
 
@@ -19,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", metavar="FILE", help="the mask of that picture, where there was one")
     parser.add_argument("--depth", metavar="FILE", help="the depth it was drawn with, where there was one")
     adapters.arguments(parser)
+    extras.arguments(parser)
     source.arguments(parser)
 
 
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     beside = (args.weak_model, args.refiner, args.upscale_with)
     pipe = load_for(recipe, args.model, *beside, source=source.source(args))
     adapters.dress(args, pipe)
-    uses = adapters.uses(args, pipe)
+    extras.dress(args, pipe)
+    uses = (*adapters.uses(args, pipe), *extras.uses(args))
     check_adapters(recipe, [worn.told() for worn in pipe.wardrobe.worn] + [use.told() for use in uses])
     request = request_of(recipe, image, mask, depth, uses)
     with Bar("drawing", pipe.settle(request).evaluations) as bar:

@@ -1,4 +1,4 @@
-"""``safelight train``: makes the default model from nothing, stage by stage; stops and goes on at any time."""
+"""``safelight train``: makes the default model from nothing, or an adapter from pictures; stops and goes on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
     from safelight.train.figurines.plan import Plan
-    from safelight.train.figurines.stages import Clock, Progress
+    from safelight.train.run import Clock, Progress
 
-WHAT = ("figurines", "figurines-words", "figurines-vae")
+FIGURINES = ("figurines", "figurines-words", "figurines-vae")
+ADAPTERS = ("lora", "textual-inversion", "controlnet", "ip-adapter")
+PICTURES = ("model", "data", "control")
+"""Flags of adapters only."""
+DEFAULT = "figurines"
 UNCHECKED = ("portraits",)
 """Stages that do not look at the clock themselves, and lose nothing when they are left."""
 INTERRUPTED = 130
@@ -28,9 +32,16 @@ INTERRUPTED = 130
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``train``."""
     add = parser.add_argument
-    add("what", choices=WHAT, help="the whole model, or only its text encoder or its autoencoder")
-    add("--run", metavar="DIR", default="runs/figurines", help="the run's folder; what is there is gone on with")
-    add("--config", metavar="FILE", help="a TOML file laid over the package's own plan")
+    add(
+        "what",
+        choices=(*FIGURINES, *ADAPTERS),
+        help="the default model, only its text encoder or its autoencoder; or an adapter, from pictures of one's own",
+    )
+    add("-m", "--model", metavar="MODEL", help="adapters: the model that is taught, by name or folder")
+    add("--data", metavar="DIR", help="adapters: the folder of pictures and captions (same name, .txt)")
+    add("--control", metavar="DIR", help="controlnet: what it is shown, by the names of the pictures; DATA/control")
+    add("--run", metavar="DIR", help="the run's folder, runs/WHAT by default; what is there is gone on with")
+    add("--config", metavar="FILE", help="a TOML file laid over the package's own plan, or the name of a shipped one")
     add("--set", metavar="SECTION.KEY=VALUE", action="append", default=[], help="one number of the plan; repeatable")
     add("--minutes", type=float, metavar="N", help="stop after so long, with a checkpoint")
     add("--from", dest="start", metavar="PATH", help="begin with the weights of a model's folder, or of a file")
@@ -41,15 +52,21 @@ def run(args: argparse.Namespace) -> int:
     """Train until it is done, the time is over or Ctrl-C; what was learned is in a checkpoint then."""
     if args.minutes is not None and not args.minutes > 0:
         raise RequestError(f"--minutes is a number above 0, not {args.minutes:g}")
+    given = [f"--{name}" for name in PICTURES if getattr(args, name) is not None]
+    if args.what in FIGURINES and given:
+        raise RequestError(f"{args.what} makes its own pictures and model; leave {', '.join(given)} out")
+    return figurines(args) if args.what in FIGURINES else adapter(args)
+
+
+def figurines(args: argparse.Namespace) -> int:
+    """Make the default model, or a part of it."""
     from safelight.runtime.device import pick
     from safelight.train.figurines import plan as plans
-    from safelight.train.figurines.stages import Clock
+    from safelight.train.run import Clock
 
     plan = plans.read(Path(args.config) if args.config else None, args.set)
-    course = Course(typed(args.run), plan, Clock(args.minutes), str(pick(args.device).device))
-    start = None if args.start is None else typed(args.start)
-    if start is not None and not start.exists():
-        raise FileError(f"{start}: no such file or folder; --from takes a model's folder or a file of weights")
+    course = Course(typed(args.run or "runs/figurines"), plan, Clock(args.minutes), str(pick(args.device).device))
+    start = _start(args)
     with interruptions(course.clock) as interrupted:
         for stage in course.stages(args.what, start):  # the next is made when the one before it has ended
             follow(stage, course.clock)
@@ -58,11 +75,48 @@ def run(args: argparse.Namespace) -> int:
     made = course.publish() if args.what == "figurines" else None
     if made:
         print(f"model: {made}; draw with it: safelight generate -m {made} 'a person with green hair'")
-    if not course.clock.over:
-        print(f"done: {course.run}")
+    return _ended(course.clock, course.run, interrupted())
+
+
+def adapter(args: argparse.Namespace) -> int:
+    """Teach an adapter from a folder of pictures."""
+    from safelight.generate.pipe import load
+    from safelight.train.own import course
+    from safelight.train.own import plan as plans
+    from safelight.train.run import Clock
+
+    if args.data is None:
+        raise RequestError(f"{args.what} learns from pictures; name their folder with --data")
+    if args.control is not None and args.what != "controlnet":
+        raise RequestError(f"{args.what} is shown nothing beside its pictures; leave --control out")
+    plan = plans.read(args.what, args.config, args.set)
+    control = None if args.control is None else typed(args.control)
+    start, place, clock = _start(args), typed(args.run or f"runs/{args.what}"), Clock(args.minutes)
+    entries = course.entries_of(args.what, typed(args.data), control, plan)
+    pipe = load(args.model or DEFAULT, device=args.device, dtype="float32")
+    with interruptions(clock) as interrupted:
+        learned = course.Course(place, pipe, plan, entries)
+        follow(learned.learn(clock, start), clock)
+    if made := learned.made():
+        print(f"{args.what}: {made}")
+    return _ended(clock, place, interrupted())
+
+
+def _start(args: argparse.Namespace) -> Path | None:
+    """What ``--from`` names; FileError where it is not there."""
+    start = None if args.start is None else typed(args.start)
+    if start is not None and not start.exists():
+        raise FileError(f"{start}: no such file or folder; --from takes a model's folder or a file of weights")
+    return start
+
+
+def _ended(clock: Clock, run: Path, interrupted: bool) -> int:
+    """Say how a run stands, and the exit code."""
+    if not clock.over:
+        print(f"done: {run}")
         return 0
-    print(f"stopped, with a checkpoint in {course.run}; the same command without --from goes on", file=sys.stderr)
-    return INTERRUPTED if interrupted() else 0
+    print(f"stopped, with a checkpoint in {run}; the same command without --from goes on", file=sys.stderr)
+    return INTERRUPTED if interrupted else 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +136,7 @@ class Course:
         """The stages in their order; what an earlier run finished ends at once.
 
         Args:
-            what: one of WHAT.
+            what: one of FIGURINES.
             start: weights to begin with: of a file, or in a model's folder.
         """
         from safelight.train.figurines import stages
@@ -97,6 +151,7 @@ class Course:
         yield stages.render(run, plan)
         if what == "figurines-vae":
             yield stages.learn_vae(run, plan, clock, _weights(folder / "vae") if folder else start, device)
+            yield stages.learn_decoder(run, plan, clock, device)
             return
         if folder:
             self.unpack(folder)
@@ -104,6 +159,7 @@ class Course:
             yield stages.learn_words(run, plan, clock, None, device)
         if not self.given("vae"):
             yield stages.learn_vae(run, plan, clock, None, device)
+            yield stages.learn_decoder(run, plan, clock, device)
         begin = start if folder is None else None
         yield stages.learn_unet(run, plan, clock, device, begin or (self.kept if self.kept.is_file() else None))
 

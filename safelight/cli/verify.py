@@ -21,7 +21,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare and say; 1 if a module differs."""
     from safelight.evaluate.verify import FORMATS, verify
-    from safelight.generate.models import index_of, locate
+    from safelight.generate.models import index_of
+    from safelight.generate.source import locate
 
     if args.dtype not in FORMATS:
         raise UnknownNameError("dtype", args.dtype, FORMATS)

@@ -43,7 +43,8 @@ class Chunk:
     Attributes:
         tokens: of the prompt; start, end and padding are not among them.
         ids: the whole row. weights: one for each number of the row, 1 for start, end and padding.
-        border: why it ends: ``end`` of the prompt, ``full``, ``comma``, ``BREAK``, ``part`` (that was kept whole).
+        border: why it ends: ``end`` of the prompt, ``full``, ``comma``, ``BREAK``, ``part`` or learned ``word`` (that
+            was kept whole).
     """
 
     tokens: tuple[Token, ...]
@@ -108,6 +109,9 @@ def by_comma(tokenizer: ClipTokenizer, sections: Sections) -> Laid:
                 border = last + 1 if near else len(run)
                 chunks.append(chunk(tokenizer, run[:border], "comma" if border < len(run) else "full"))
                 run = run[border:]
+            if len(run) + tokenizer.together(token.id) > tokenizer.room:  # a learned word is never cut in two
+                chunks.append(chunk(tokenizer, run, "word"))
+                run = []
             run.append(token)
         ended = place < len(sections) - 1
         if run or ended or not chunks:

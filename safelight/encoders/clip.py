@@ -130,18 +130,19 @@ class ClipText(nn.Module):
         if self.text_projection is not None:
             nn.init.normal_(self.text_projection.weight, std=config.hidden_size**-0.5)
 
-    def forward(self, ids: Tensor, seen: Tensor | None = None) -> ClipTextOutput:
+    def forward(self, ids: Tensor, seen: Tensor | None = None, learned: Tensor | None = None) -> ClipTextOutput:
         """[B, L] whole numbers, L at most ``max_position_embeddings``.
 
         Args:
             seen: [B, L] booleans, False at tokens that no other looks at; the first of a row must be True.
+            learned: [K, C], what the numbers from ``vocab_size`` on stand for.
 
         Raises:
             RequestError: longer rows than the encoder has positions.
         """
         if ids.shape[-1] > self.config.max_position_embeddings:
             raise RequestError(f"{ids.shape[-1]} tokens; the encoder reads {self.config.max_position_embeddings}")
-        hidden = self.text_model(ids, seen)
+        hidden = self.text_model(ids, seen, learned)
         last = self.normed(hidden[-1])
         pooled = last[torch.arange(len(ids), device=ids.device), self.ends(ids)]
         projected = None if self.text_projection is None else self.text_projection(pooled)
@@ -152,9 +153,9 @@ class ClipText(nn.Module):
         return self.text_model.final_layer_norm(hidden)
 
     def ends(self, ids: Tensor) -> Tensor:
-        """[B, L] -> [B]: the position of the first end token of each row."""
+        """[B, L] -> [B]: the position of the first end token of each row; learned words are never the highest."""
         end = self.config.eos_token_id
-        return (ids if end == LEGACY_EOS else (ids == end).int()).argmax(dim=-1)
+        return (ids * (ids < self.config.vocab_size) if end == LEGACY_EOS else (ids == end).int()).argmax(dim=-1)
 
 
 class TextTransformer(nn.Module):
@@ -166,13 +167,15 @@ class TextTransformer(nn.Module):
         self.encoder = Layers(config, causal=True)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, ids: Tensor, seen: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, ids: Tensor, seen: Tensor | None = None, learned: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """[B, L] -> what enters layer 0 and what leaves each layer, [B, L, C] each."""
         mask = None
         if seen is not None:
             order = torch.ones(ids.shape[-1], ids.shape[-1], dtype=torch.bool, device=ids.device).tril()
             mask = order & seen[:, None, None, :]
-        return self.encoder(self.embeddings(ids), mask)
+        return self.encoder(self.embeddings(ids, learned), mask)
 
 
 class Layers(nn.Module):
@@ -200,8 +203,14 @@ class TextEmbeddings(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[-1]]
+    def forward(self, ids: Tensor, learned: Tensor | None = None) -> Tensor:
+        """[B, L] -> [B, L, C]; ``learned`` [K, C] goes on where the table of tokens ends."""
+        if learned is None:
+            return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[-1]]
+        known = self.token_embedding.num_embeddings
+        words = self.token_embedding(ids.clamp(max=known - 1))
+        words = torch.where((ids >= known)[..., None], learned[(ids - known).clamp(min=0)], words)
+        return words + self.position_embedding.weight[: ids.shape[-1]]
 
 
 class EncoderLayer(nn.Module):

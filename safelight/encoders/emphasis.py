@@ -87,6 +87,7 @@ class Emphasis:
         what: in a few words.
         read: a text -> sections of weighted pieces. lay: sections -> chunks. weigh: what a weight does.
         scheduled: whether the text may change from step to step.
+        composed: whether it may hold several prompts; see ``encoders/shares.py``.
     """
 
     what: str
@@ -94,12 +95,18 @@ class Emphasis:
     lay: Callable[[ClipTokenizer, Sections], Laid]
     weigh: Weigh
     scheduled: bool = False
+    composed: bool = False
 
 
 EMPHASES: dict[str, Emphasis] = {
     "none": Emphasis("no sign means anything; cut at one chunk", prompt.literal, chunks.one, from_empty),
     "a1111": Emphasis(
-        "(a:1.2), (a), [a], BREAK, [a:b:0.5], [a|b]; any length", prompt.a1111, chunks.by_comma, by_mean, True
+        what="(a:1.2), (a), [a], BREAK, AND, [a:b:0.5], [a|b]; any length",
+        read=prompt.a1111,
+        lay=chunks.by_comma,
+        weigh=by_mean,
+        scheduled=True,
+        composed=True,
     ),
     "comfyui": Emphasis("(a:1.2), (a); any length", prompt.comfyui, chunks.by_part, from_empty),
     "compel": Emphasis("a++, a--, (a b)1.2; cut at one chunk", compel, chunks.one, towards_absence),
@@ -114,7 +121,7 @@ def emphasis(name: str) -> Emphasis:
 
 
 def script(text: str, name: str, steps: int) -> list[str]:
-    """What a prompt says at each of its steps, every one of them checked.
+    """What one prompt says at each of its steps, every one of them checked.
 
     Raises:
         PromptError: a sign that cannot be meant. UnknownNameError: no such emphasis.
@@ -124,12 +131,6 @@ def script(text: str, name: str, steps: int) -> list[str]:
     for each in dict.fromkeys(said):
         row.read(each)
     return said
-
-
-def spoken(text: str, name: str, steps: int) -> list[str]:
-    """Everything that a prompt says at any of its steps, without the signs; see `script`."""
-    said = dict.fromkeys(script(text, name, steps))
-    return ["".join(piece.text for pieces in emphasis(name).read(each) for piece in pieces) for each in said]
 
 
 def lay(tokenizer: ClipTokenizer, text: str, name: str) -> Laid:

@@ -9,6 +9,7 @@ from typing import Any
 
 from safelight.encoders.chunks import Laid
 from safelight.encoders.emphasis import lay, script
+from safelight.encoders.shares import shares
 from safelight.encoders.tokenizer import ClipTokenizer
 
 
@@ -18,12 +19,14 @@ class Stage:
 
     Attributes:
         text: what stands there. steps: at which, counted from 1.
+        share: of which prompt, counted from 1, and its weight; None where there is only one.
         laid: the name of each text encoder -> how it is laid out for that encoder.
     """
 
     text: str
     steps: tuple[int, ...]
     laid: Mapping[str, Laid]
+    share: tuple[int, float] | None = None
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -44,11 +47,12 @@ class Stage:
                 for chunk in laid.chunks
             ]
             encoders[name] = {"chunks": chunks, "cut": laid.cut}
-        return {"text": self.text, "steps": self.steps, "encoders": encoders}
+        told = {"text": self.text, "steps": self.steps, "encoders": encoders}
+        return told if self.share is None else {**told, "prompt": self.share[0], "weight": self.share[1]}
 
 
 def explain(tokenizers: Mapping[str, ClipTokenizer], text: str, emphasis: str, steps: int) -> list[Stage]:
-    """What a prompt says, in the order in which it first says it.
+    """What a prompt says, in the order in which it first says it; of several in one, one after the other.
 
     Args:
         tokenizers: the name of each text encoder and its tokenizer.
@@ -57,10 +61,12 @@ def explain(tokenizers: Mapping[str, ClipTokenizer], text: str, emphasis: str, s
     Raises:
         PromptError, UnknownNameError: see `lay` and `script`.
     """
-    said: dict[str, list[int]] = {}
-    for step, each in enumerate(script(text, emphasis, steps), 1):
-        said.setdefault(each, []).append(step)
-    return [
-        Stage(each, tuple(when), {name: lay(tokenizer, each, emphasis) for name, tokenizer in tokenizers.items()})
-        for each, when in said.items()
-    ]
+    stages, several = [], shares(text, emphasis)
+    for place, share in enumerate(several, 1):
+        said: dict[str, list[int]] = {}
+        for step, each in enumerate(script(share.text, emphasis, steps), 1):
+            said.setdefault(each, []).append(step)
+        for each, when in said.items():
+            laid = {name: lay(tokenizer, each, emphasis) for name, tokenizer in tokenizers.items()}
+            stages.append(Stage(each, tuple(when), laid, (place, share.weight) if len(several) > 1 else None))
+    return stages

@@ -41,6 +41,12 @@ class Piece(NamedTuple):
 Sections = tuple[tuple[Piece, ...], ...]
 
 
+def legible(text: str) -> None:
+    """Raises: PromptError where a prompt is no text, such as undecoded bytes."""
+    if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise PromptError(f"the prompt {text[:40]!r} holds bytes that are no text; write it in UTF-8")
+
+
 def literal(text: str) -> Sections:
     """No sign means anything: one piece."""
     return ((Piece(text),),)
@@ -53,10 +59,11 @@ def a1111(text: str) -> Sections:
     round brackets. A backslash in front of anything but a bracket or another is dropped.
 
     Raises:
-        PromptError: a weight that is no number or above 100, too many brackets, or ``AND``.
+        PromptError: a weight that is no number or above 100, too many brackets, or ``AND``, which stands between
+            prompts only (``encoders/shares.py``).
     """
     if COMPOSED.search(text):
-        raise PromptError("AND composes several prompts in A1111, which is not done here; write it in lower case")
+        raise PromptError("AND composes what is to be drawn, and nothing else; write it in lower case here")
     pieces: list[Piece | None] = []  # None is a BREAK
     opened: dict[str, list[int]] = {"(": [], "[": []}
     run: list[str] = []

@@ -8,7 +8,9 @@ Machine Translation of Rare Words with Subword Units", algorithm 1.
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +87,8 @@ class ClipTokenizer:
         known += [_token(value) for value in tokens.values() if _content(value) not in names]
         self._pieces.add_tokens(known)
         self.length = length
+        self._learned: re.Pattern[str] | None = None
+        self._words: dict[str, tuple[int, int]] = {}
         self.start, self.end, _, self.pad = (self._number(_content(tokens[role])) for role in ROLES)
 
     @classmethod
@@ -120,15 +124,45 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> TokenIds:
         """A text of any length, the empty one included; see `TokenIds`."""
-        found = self._pieces.encode(text, add_special_tokens=False)
-        kept = found.ids[: self.room]
-        cut = text[found.offsets[self.room][0] :] if len(found.ids) > self.room else ""
+        found = self.pieces(text)
+        kept = [number for number, _, _ in found[: self.room]]
+        cut = text[found[self.room][1] :] if len(found) > self.room else ""
         return TokenIds(self.row(kept), len(kept) + 2, cut)
 
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
         """Every token of a text of any length: its number, and where its letters begin and end in the text."""
+        found: list[tuple[int, int, int]] = []
+        last = 0
+        for hit in self._learned.finditer(text) if self._learned else ():
+            found += self._plain(text[last : hit.start()], last)
+            first, count = self._words[hit[0].lower()]
+            found += [(number, hit.start(), hit.end()) for number in range(first, first + count)]
+            last = hit.end()
+        return found + self._plain(text[last:], last)
+
+    def taught(self, words: Mapping[str, int], first: int) -> ClipTokenizer:
+        """The same tokenizer, which also knows words that were learned; this one does not change.
+
+        Args:
+            words: word -> how many numbers it is read as, whatever its case; the longest word that fits is meant.
+            first: the numbers count from here, in the order of the words.
+        """
+        other = copy.copy(self)
+        other._words = {}
+        for word, count in words.items():
+            other._words[word.lower()] = (first, count)
+            first += count
+        longest = sorted(other._words, key=len, reverse=True)
+        other._learned = re.compile("|".join(map(_alone, longest)), re.IGNORECASE)
+        return other
+
+    def together(self, number: int) -> int:
+        """How many numbers in a row begin with this one and belong to one learned word; 1 for all others."""
+        return next((count for first, count in self._words.values() if first == number), 1)
+
+    def _plain(self, text: str, shift: int) -> list[tuple[int, int, int]]:
         found = self._pieces.encode(text, add_special_tokens=False)
-        return [(number, begin, end) for number, (begin, end) in zip(found.ids, found.offsets)]
+        return [(number, begin + shift, end + shift) for number, (begin, end) in zip(found.ids, found.offsets)]
 
     def row(self, ids: Sequence[int]) -> tuple[int, ...]:
         """At most ``room`` numbers between start and end, filled up with padding to ``length``."""
@@ -155,6 +189,12 @@ class ClipTokenizer:
         if number is None:
             raise ConfigError(f"the tokenizer's vocabulary lacks {token!r}")
         return number
+
+
+def _alone(word: str) -> str:
+    """A pattern for a word that is not a piece of a longer one."""
+    before, after = (r"\b" if re.match(r"\w", sign) else "" for sign in (word[0], word[-1]))
+    return before + re.escape(word) + after
 
 
 def _content(value: str | AddedToken) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from safelight.errors import RequestError, UnknownNameError
 from safelight.evaluate.evidence import Finding, rounded
+from safelight.evaluate.hollow import single, write_file, write_folder
 from safelight.evaluate.memory import peak, reset_peak, resident
 from safelight.evaluate.origin import Origin, cores
 from safelight.evaluate.solver_cost import NOISY, SHOWN, Costs, costs
@@ -138,6 +139,24 @@ def help_(runs: int, model: str) -> Measured:
     """The command's own start, whole processes."""
     pairs = by_turns(python("-m", "safelight", "--help"), python("-c", "pass"), runs)
     return Measured(pairs, (Finding("safelight --help answers within", pairs.median_s, "s", "<= 0.15"),))
+
+
+def inspect(runs: int, model: str) -> Measured:
+    """What files and folders of full size are, whole processes; they have real headers and holes for numbers."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        kinds = {
+            "a single file of Stable Diffusion 1.5, 4.27 GB,": write_file(place / "1", single("sd1"), "F32"),
+            "a released folder of Stable Diffusion XL, 6.94 GB,": write_folder(place / "folder", "sdxl"),
+            "a single file of Stable Diffusion XL, 6.94 GB,": write_file(place / "xl", single("sdxl")),
+        }
+        found = [
+            by_turns(python("-m", "safelight", "inspect", str(path)), python("-c", "import torch"), runs)
+            for path in kinds.values()
+        ]
+    claims = [f"safelight inspect says what {what} is within" for what in kinds]
+    findings = (Finding(claim, pairs.median_s, "s", "<= 0.4") for claim, pairs in zip(claims, found))
+    return Measured(found[-1], tuple(findings))
 
 
 def prompt_to_png(runs: int, model: str) -> Measured:
@@ -290,7 +309,7 @@ def views(buffers: tuple[str, ...], first: int) -> int:
 
 def located(model: str) -> str:
     """The folder of a model by its name."""
-    from safelight.generate.models import locate
+    from safelight.generate.source import locate
 
     return str(locate(model))
 
@@ -344,6 +363,7 @@ CASES: dict[str, Case] = {
     for case in (
         Case("import", "import safelight, load the default model", "import torch", 5, start),
         Case("help", "safelight --help", "a bare interpreter", 9, help_),
+        Case("inspect", "safelight inspect, a single file of XL", "import torch", 9, inspect),
         Case("prompt-to-png", f"safelight generate, {STEPS} steps", "diffusers, the same model", 5, prompt_to_png),
         Case("unet-step", "Stable Diffusion 1.5 U-Net, 2 rows, 512x512, float32", "diffusers", 3, unet_step),
         Case("solver-cost", "the slowest sampler, for one answer", "Stable Diffusion 1.5 U-Net", 3, solver_cost),

@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from safelight.core.path import Level
+from safelight.encoders.learned import Learned
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.nn.ports import Ports
 from safelight.vae.kl import AutoencoderKL
@@ -110,6 +112,8 @@ class Prompt(NamedTuple):
         negative: whether this is the branch that guidance leads away from.
         emphasis: how weights in it are written and what they do; a name of ``encoders/emphasis.py``.
         facts: numbers that the network is told beside the text; see ``Model.facts``.
+        learned: words that the encoders are shown vectors for; see ``Model.learned``.
+        picture: what is told instead of a text, to models with the task ``vary``.
     """
 
     text: str
@@ -118,6 +122,8 @@ class Prompt(NamedTuple):
     negative: bool = False
     emphasis: str = "none"
     facts: Mapping[str, tuple[float, ...]] = MappingProxyType({})
+    learned: tuple[Learned, ...] = ()
+    picture: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ class Model:
         path: the noise levels it was trained on (`safelight.core.path`).
         prediction: what the network's output is: ``eps``, ``v``, ``x0``, ``flow`` or ``edm``.
         latent: shape and scale of the latents.
-        tasks: what it can be asked for: ``text``, ``image``, ``inpaint``, ``upscale``.
+        tasks: what it can be asked for: ``text``, ``image``, ``inpaint``, ``upscale``, ``vary``.
         defaults: for requests that do not say.
         encode: `Prompt` -> `Words`.
         predict: (latents [B, Z, h, w], labels t [B], cond of B rows) -> the network's output.
@@ -198,6 +204,8 @@ class Model:
             (2102.09672 eq. 15).
         skips: most layers that can be left out at the end of the text encoders.
         emphases: what ``Prompt.emphasis`` may be.
+        tokenizers: of the text encoders, in their order, where words can be learned for them; else none.
+        learned: words that were learned, and mean their vectors in every prompt.
         files: every file that was read, below ``folder``.
     """
 
@@ -223,6 +231,8 @@ class Model:
     ranged: bool = False
     skips: int = 0
     emphases: tuple[str, ...] = ("none",)
+    tokenizers: tuple[ClipTokenizer, ...] = ()
+    learned: tuple[Learned, ...] = ()
     files: tuple[Path, ...] = ()
 
     @property

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,20 +25,22 @@ import numpy as np
 from PIL import Image
 
 from safelight.core.camera import Camera
-from safelight.errors import ExistsError, FileError, RequestError, UnknownNameError
+from safelight.errors import RequestError, UnknownNameError
+from safelight.figurines.attributes import ATTRIBUTES
 from safelight.figurines.captions import caption
+from safelight.figurines.frame import framed
 from safelight.figurines.person import Person, random_people
 from safelight.figurines.render import Render, render, view_camera
 from safelight.figurines.splits import SEEDS, SPLITS
+from safelight.weights.save import new_folder
 
-__all__ = ["DEPTH_STEPS", "LAYERS", "Order", "examples", "write"]
+__all__ = ["DEPTH_STEPS", "LAYERS", "Order", "examples", "normal_map", "write"]
 
 #: what can be written beside the pictures.
 LAYERS: Final = ("masks", "normals", "depth")
 #: steps of a 16-bit depth per unit of the world; the farthest depth that fits is 16 units.
 DEPTH_STEPS: Final = 4096
 
-_OPENGL: Final = np.diag([1.0, -1.0, -1.0, 1.0])
 _BUFFERS: Final = {"masks": "mask", "normals": "normals", "depth": "depth"}
 
 
@@ -55,10 +55,13 @@ class Order:
         size: pixels a side, 16 to 2048.
         views: (azimuth, elevation) in degrees of every view of a person; the one given is the canonical portrait.
         layers: what to write beside the pictures, of ``LAYERS``.
+        always: values that everybody has, attribute -> value; the people are then of no split.
+        caption: of every picture; empty for one that describes it.
+        framed: whether every picture has a golden frame (`safelight.figurines.frame`).
 
     Raises:
         RequestError: a number out of range, or no views.
-        UnknownNameError: an unknown split or layer.
+        UnknownNameError: an unknown split, layer, attribute or value.
     """
 
     count: int
@@ -67,6 +70,9 @@ class Order:
     size: int = 128
     views: tuple[tuple[float, float], ...] = ((0.0, 6.0),)
     layers: tuple[str, ...] = LAYERS
+    always: Mapping[str, str] = field(default_factory=dict)
+    caption: str = ""
+    framed: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.seed < 0 or not self.views:
@@ -77,6 +83,20 @@ class Order:
             for name in given:
                 if name not in known:
                     raise UnknownNameError(kind, name, known)
+        for name, value in self.always.items():
+            if name not in ATTRIBUTES:
+                raise UnknownNameError("attribute", name, ATTRIBUTES)
+            if value not in ATTRIBUTES[name]:
+                raise UnknownNameError(name, value, ATTRIBUTES[name])
+
+    def examples(self) -> list[tuple[Person, str, dict[str, str]]]:
+        """The people with their captions: (person, caption, what it states) each."""
+        found = examples(self.count, self.seed, self.split)
+        if self.always:
+            rngs = (np.random.default_rng([SEEDS[self.split], self.seed, i]) for i in range(self.count))
+            people = [replace(person, **self.always) for person, _, _ in found]
+            found = [(person, *caption(person, rng)) for person, rng in zip(people, rngs, strict=True)]
+        return [(person, self.caption, {}) for person, _, _ in found] if self.caption else found
 
 
 def examples(count: int, seed: int = 0, split: str = "train") -> list[tuple[Person, str, dict[str, str]]]:
@@ -101,23 +121,8 @@ def write(folder: Path, order: Order) -> Iterator[int]:
         ExistsError: there is something at ``folder`` already.
         FileError: the place cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ExistsError(f"{folder} is not empty; name a new folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    except OSError as error:
-        raise FileError(f"cannot write into {folder.parent}: {error.strerror}") from error
-    try:
+    with new_folder(folder) as part:
         yield from _write_all(part, order)
-        part.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as error:
-        raise FileError(f"cannot write {folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_all(part: Path, order: Order) -> Iterator[int]:
@@ -126,11 +131,11 @@ def _write_all(part: Path, order: Order) -> Iterator[int]:
     cameras = [view_camera(azimuth, elevation, order.size) for azimuth, elevation in order.views]
     frames: list[dict[str, object]] = []
     with (part / "images" / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
-        for i, (person, text, stated) in enumerate(examples(order.count, order.seed, order.split)):
+        for i, (person, text, stated) in enumerate(order.examples()):
             for k, camera in enumerate(cameras):
                 name = f"{i:06}" if len(cameras) == 1 else f"{i:06}_{k:02}"
                 drawn = render(person, camera, buffers=("rgb", *(_BUFFERS[layer] for layer in order.layers)))
-                _write_view(part, name, drawn, order.layers)
+                _write_view(part, name, drawn, order)
                 (part / "images" / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
                 line = {"file_name": f"{name}.png", "text": text, "stated": stated, "person": asdict(person)}
                 azimuth, elevation = order.views[k]
@@ -142,14 +147,21 @@ def _write_all(part: Path, order: Order) -> Iterator[int]:
     (part / "README.md").write_text(_readme(order), encoding="utf-8")
 
 
-def _write_view(part: Path, name: str, drawn: Render, layers: tuple[str, ...]) -> None:
+def normal_map(normals: np.ndarray) -> np.ndarray:
+    """Normals float [H, W, 3] in the camera's axes as colours uint8: 255 (n + 1) / 2 with y up, z to the viewer."""
+    upright = normals * np.array([1.0, -1.0, -1.0], np.float32)
+    colours: np.ndarray = np.rint((upright + 1.0) * 127.5).astype(np.uint8)
+    return colours
+
+
+def _write_view(part: Path, name: str, drawn: Render, order: Order) -> None:
     assert drawn.rgb is not None
-    pictures = {"images": drawn.rgb}
+    layers = order.layers
+    pictures = {"images": framed(drawn.rgb) if order.framed else drawn.rgb}
     if "masks" in layers and drawn.mask is not None:
         pictures["masks"] = np.rint(drawn.mask * 255).astype(np.uint8)
     if "normals" in layers and drawn.normals_camera is not None:
-        upright = drawn.normals_camera * np.array([1.0, -1.0, -1.0], np.float32)
-        pictures["normals"] = np.rint((upright + 1.0) * 127.5).astype(np.uint8)
+        pictures["normals"] = normal_map(drawn.normals_camera)
     if "depth" in layers and drawn.depth is not None:
         near = np.where(np.isfinite(drawn.depth), drawn.depth, 0.0)
         pictures["depth"] = np.clip(np.rint(near * DEPTH_STEPS), 0, 65535).astype(np.uint16)
@@ -168,16 +180,17 @@ def _lens(camera: Camera) -> dict[str, float | int | str]:
 def _frame(name: str, camera: Camera, layers: tuple[str, ...]) -> dict[str, object]:
     words = {"masks": "mask_path", "normals": "normal_file_path", "depth": "depth_file_path"}
     paths = {words[layer]: f"{layer}/{name}.png" for layer in layers}
-    matrix = np.asarray(camera.camera_to_world.numpy(), np.float64) @ _OPENGL
-    return {"file_path": f"images/{name}.png", **paths, "transform_matrix": matrix.tolist()}
+    matrix = camera.camera_to_world_opengl.tolist()
+    return {"file_path": f"images/{name}.png", **paths, "transform_matrix": matrix}
 
 
 def _readme(order: Order) -> str:
     views = ", ".join(f"({azimuth:g}, {elevation:g})" for azimuth, elevation in order.views)
+    always = "".join(f" Everybody has {name} = {value}." for name, value in order.always.items())
     return f"""# Figurines
 
 {order.count} people of the split `{order.split}`, seed {order.seed}, {order.size} by {order.size} pixels, drawn by
-safelight. Views as (azimuth, elevation) in degrees: {views}.
+safelight. Views as (azimuth, elevation) in degrees: {views}.{always}
 
 - `images/`: pictures, captions (`.txt`) and `metadata.jsonl`; reads as a Hugging Face `imagefolder`.
 - `masks/`: 0 = background, 255 = figure.

@@ -165,7 +165,7 @@ def _surfaces(
 
 def _facing(normal: np.ndarray, points: np.ndarray, view: View) -> np.ndarray:
     """Normals [n, 3] turned towards the viewer: shells are seen from within, too."""
-    away = np.einsum("ij,ij->i", normal, points - view.position.astype(np.float32)) > 0
+    away = np.einsum("ij,ij->i", normal, view.sight(points)) < 0
     normal[away] *= -1
     return normal
 
@@ -190,7 +190,7 @@ def shaded(shape: Shape, points: np.ndarray, view: View) -> np.ndarray:
     color, label = _painted(shape, points)
     normal = _facing(normals(shape, points), points, view)
     low, high = SHADES
-    sight = view.position.astype(np.float32) - points
+    sight = view.sight(points)
     sight /= np.sqrt(np.einsum("ij,ij->i", sight, sight))[:, None]
     turned = np.minimum(np.einsum("ij,ij->i", normal, sight) * 2.2, 1.0)
     light = 0.5 + 0.5 * (normal @ _LIGHT)

@@ -3,9 +3,10 @@
 Axis legend: P shapes, H W pixels of the traced picture, n points; vectors x y z last.
 
 A ray is position + t (R (u, v, 1)) with R the camera's rotation and (u, v) its place on the plane at depth 1, so t is
-the depth along the camera's forward axis. In a shape's own frame its surface is pᵀDp + 2 h·p + e = 0 (Glassner, *An
-Introduction to Ray Tracing*, 1989, ch. 2). With everything taken relative to the ray through the shape's centre, the
-coefficients of t are polynomials in (u, v): no direction vector is ever built, and nothing large cancels in float32.
+the depth along the camera's forward axis; a ray of an orthographic camera is position + R (u, v, t). In a shape's own
+frame its surface is pᵀDp + 2 h·p + e = 0 (Glassner, *An Introduction to Ray Tracing*, 1989, ch. 2). With everything
+taken relative to the ray through the shape's centre, the coefficients of t are polynomials in (u, v): no direction
+vector is ever built, and nothing large cancels in float32.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """One camera as numbers for numpy: rotation [3, 3] camera to world, position [3], and the pixels' (u, v)."""
+    """One camera as numbers for numpy: rotation [3, 3] camera to world, position [3], the pixels' (u, v), and whether
+    its rays are parallel (orthographic)."""
 
     rotation: np.ndarray
     position: np.ndarray
     u: np.ndarray
     v: np.ndarray
+    parallel: bool = False
 
     @classmethod
     def of(cls, camera: Camera, per_side: int = 1) -> View:
@@ -53,16 +56,29 @@ class View:
         (fx, fy), (cx, cy) = sharp.focal.tolist(), sharp.principal.tolist()
         u, v = (np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy
         rotation, position = (np.asarray(part.numpy(), np.float64) for part in (sharp.rotation, sharp.position))
-        return cls(rotation, position, u.astype(np.float32), v.astype(np.float32))
+        parallel = camera.projection == "orthographic"
+        return cls(rotation, position, u.astype(np.float32), v.astype(np.float32), parallel)
 
     def points(self, rows: np.ndarray, columns: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """World points [n, 3] that the pixels (rows, columns) [n] see at ``depth`` [n]."""
-        seen = np.stack([self.u[columns] * depth, self.v[rows] * depth, depth], 1)
+        wide = np.float32(1.0) if self.parallel else depth
+        seen = np.stack([self.u[columns] * wide, self.v[rows] * wide, depth], 1)
         return seen @ self.rotation.T.astype(np.float32) + self.position.astype(np.float32)
+
+    def sight(self, points: np.ndarray) -> np.ndarray:
+        """From points [n, 3] towards the eye, of any length: [n, 3]."""
+        if self.parallel:
+            return np.broadcast_to(-self.rotation[:, 2].astype(np.float32), points.shape).copy()
+        seen: np.ndarray = self.position.astype(np.float32) - points
+        return seen
 
 
 class _Frame(NamedTuple):
-    """All that one shape's intersection needs, in its own frame (float64 numbers, taken once per view)."""
+    """All that one shape's intersection needs, in its own frame (float64 numbers, taken once per view).
+
+    With g what a pixel's distance from the centre's is there, a ray is (spread g + toward) s + (reach g + rest), s its
+    depth beyond the centre's: reach is the centre's depth and spread 1, or both are 1 and 0 where rays are parallel.
+    """
 
     shape: Shape
     rows: slice
@@ -73,6 +89,9 @@ class _Frame(NamedTuple):
     h: np.ndarray
     e: float
     rest: np.ndarray
+    toward: np.ndarray
+    reach: float
+    spread: bool
 
 
 def trace(shapes: Sequence[Shape], view: View) -> Seen:
@@ -120,9 +139,9 @@ def _frames(shapes: Sequence[Shape], view: View) -> list[_Frame | None]:
     seen = (centers - view.position) @ view.rotation
     inverse = np.linalg.inv(axes)
     to_own = inverse @ view.rotation
-    ahead = np.maximum(seen[:, 2], 10 * _NEAR)
+    ahead = seen[:, 2] if view.parallel else np.maximum(seen[:, 2], 10 * _NEAR)
     rest = to_own[:, :, 2] * (ahead - seen[:, 2])[:, None]
-    low, high = _bounds(shapes, axes, seen, view.rotation)
+    low, high = _bounds(shapes, axes, seen, view)
     frames: list[_Frame | None] = []
     for i, shape in enumerate(shapes):
         columns, rows = (
@@ -137,16 +156,17 @@ def _frames(shapes: Sequence[Shape], view: View) -> list[_Frame | None]:
         elif shape.kind == "box":
             d[:], e = 0.0, 0.0
         e += float(rest[i] @ (d * rest[i]) + 2 * h @ rest[i])
-        center = (seen[i, 0] / ahead[i], seen[i, 1] / ahead[i], float(ahead[i]))
-        frames.append(_Frame(shape, rows, columns, center, to_own[i], d, h + d * rest[i], e, rest[i]))
+        reach = 1.0 if view.parallel else float(ahead[i])
+        center = (seen[i, 0] / reach, seen[i, 1] / reach, float(ahead[i]))
+        toward = to_own[i] @ (0.0, 0.0, 1.0) if view.parallel else to_own[i] @ (*center[:2], 1.0)
+        line = (rest[i], toward, reach, not view.parallel)
+        frames.append(_Frame(shape, rows, columns, center, to_own[i], d, h + d * rest[i], e, *line))
     return frames
 
 
-def _bounds(
-    shapes: Sequence[Shape], axes: np.ndarray, seen: np.ndarray, rotation: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(shapes: Sequence[Shape], axes: np.ndarray, seen: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest (u, v) [P, 2] that each shape can reach on the plane at depth 1."""
-    local = rotation.T @ axes
+    local = view.rotation.T @ axes
     middle = seen.copy()
     reach = np.sqrt((local**2).sum(-1))
     for i, shape in enumerate(shapes):
@@ -157,6 +177,8 @@ def _bounds(
             wide = max(1.0, 1.0 + shape.taper)
             reach[i] = wide * np.hypot(local[i, :, 0], local[i, :, 1]) + 0.5 * np.abs(local[i, :, 2])
     near, far = middle[:, 2] - reach[:, 2], middle[:, 2] + reach[:, 2]
+    if view.parallel:
+        return middle[:, :2] - reach[:, :2], middle[:, :2] + reach[:, :2]
     low, high = np.full((len(shapes), 2), -np.inf), np.full((len(shapes), 2), np.inf)
     front = near > _NEAR
     for k in range(2):
@@ -204,16 +226,24 @@ def _kept(frame: _Frame, view: View, found: np.ndarray) -> np.ndarray:
 
 def _quadric(frame: _Frame, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where rays enter and leave the quadric, as depth beyond the centre's; entering after leaving = a miss."""
-    a, b, toward = frame.to_own[:, 0], frame.to_own[:, 1], frame.to_own @ (*frame.center[:2], 1.0)
-    d, h, t0 = frame.d, frame.h, np.float32(frame.center[2])
+    a, b, toward = frame.to_own[:, 0], frame.to_own[:, 1], frame.toward
+    d, h, reach = frame.d, frame.h, np.float32(frame.reach)
     f = np.float32
     square = (f(a @ (d * a)) * x * x)[None, :] + (f(b @ (d * b)) * y * y)[:, None]
     square += (f(2 * a @ (d * b)) * x)[None, :] * y[:, None]
     mixed = (f(a @ (d * toward)) * x)[None, :] + (f(b @ (d * toward)) * y)[:, None]
     pull = (f(h @ a) * x)[None, :] + (f(h @ b) * y)[:, None] if h.any() else f(0.0)
-    lead = square + 2 * mixed + f(toward @ (d * toward))
-    half = t0 * (square + mixed) + pull + f(h @ toward)
-    rest = t0 * t0 * square + 2 * t0 * pull + f(frame.e)
+    straight, rest = f(toward @ (d * toward)), reach * reach * square + 2 * reach * pull + f(frame.e)
+    if frame.spread:
+        lead = square + 2 * mixed + straight
+        half = reach * (square + mixed) + pull + f(h @ toward)
+    else:
+        lead, half = straight, mixed + f(h @ toward)
+        if (
+            abs(straight) < 1e-6 and float(np.abs(half).max()) < 1e-5
+        ):  # along a cylinder: inside it all the way, or never
+            far = np.where(rest < 0, f(np.inf), f(-np.inf))
+            return -far, far
     inner = half * half - lead * rest
     miss = inner < 0
     root = np.sqrt(np.maximum(inner, 0, out=inner))
@@ -232,9 +262,8 @@ def _cone(
     lead = np.where(np.abs(lead) < 1e-6, np.float32(1e-6), lead)
     first, second = (-half - root) / lead, (root - half) / lead
     near, far = np.minimum(first, second), np.maximum(first, second)
-    slope = frame.to_own[2] @ (*frame.center[:2], 1.0)
     step = (np.float32(frame.to_own[2, 0]) * x)[None, :] + (np.float32(frame.to_own[2, 1]) * y)[:, None]
-    opens = (step + np.float32(slope)) * frame.shape.taper > 0
+    opens = (step * np.float32(frame.spread) + np.float32(frame.toward[2])) * frame.shape.taper > 0
     steep = lead < 0
     enter = np.where(steep, np.where(opens, far, -np.inf), near).astype(np.float32)
     leave = np.where(steep, np.where(opens, np.inf, near), far).astype(np.float32)
@@ -250,10 +279,12 @@ def _between(
     inside: tuple[np.ndarray | None, np.ndarray | None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Narrow an interval of depths to a slab between two planes across one own axis."""
-    row, f, t0 = frame.to_own[axis], np.float32, np.float32(frame.center[2])
+    row, f = frame.to_own[axis], np.float32
     slope = (f(row[0]) * x)[None, :] + (f(row[1]) * y)[:, None]
-    place = t0 * slope + f(frame.rest[axis])
-    slope += f(row @ (*frame.center[:2], 1.0))
+    place = f(frame.reach) * slope + f(frame.rest[axis])
+    if not frame.spread:
+        slope[:] = 0
+    slope += f(frame.toward[axis])
     slope[np.abs(slope) < 1e-9] = 1e-9
     first, second = (f(ends[0]) - place) / slope, (f(ends[1]) - place) / slope
     near, far = np.minimum(first, second), np.maximum(first, second)

@@ -12,10 +12,11 @@ from safelight.adapters.lora.file import load as load_lora
 from safelight.adapters.lora.wear import WearableLora
 from safelight.adapters.t2i.checkpoints import is_t2i, open_t2i
 from safelight.adapters.t2i.model import T2IAdapter
+from safelight.adapters.textual_inversion import Embedding, load_embedding
 from safelight.errors import UnknownNameError
 from safelight.families.family import Model
-from safelight.generate.models import USUAL, Source, on_hub
-from safelight.runtime.device import folders
+from safelight.generate.source import USUAL, Source, on_hub
+from safelight.runtime.folders import folders
 from safelight.weights.folder import typed
 from safelight.weights.hub import hub_name
 from safelight.weights.shelf import model_folders, shelved
@@ -70,16 +71,38 @@ def lora(name: str, source: Source = USUAL) -> WearableLora:
     return WearableLora(load_lora(locate("lora", name, source), pickles=source.pickles))
 
 
-def control(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet] | Loaded[T2IAdapter]:
-    """A ControlNet of any kind or a T2I-Adapter for a model, by name, folder or file.
+def embedding(name: str, word: str = "", source: Source = USUAL) -> Embedding:
+    """A learned word (textual inversion), by name or file.
+
+    Args:
+        word: what it is called in prompts; empty for the name that is in the file, or that of the file.
+
+    Raises:
+        WeightsError: it is none, or damaged. RequestError: the word cannot be one. The others: see `locate`.
+    """
+    return load_embedding(locate("embedding", name, source), word, pickles=source.pickles)
+
+
+def control(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet]:
+    """A ControlNet for a model, of any kind, by name, folder or file.
 
     Raises:
         RequestError: it was made for another model. WeightsError, ConfigError: it is none, or damaged.
         The others: see `locate`.
     """
+    return open_control(locate("controlnet", name, source), model, pickles=source.pickles)
+
+
+def guide(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet] | Loaded[T2IAdapter]:
+    """What is shown a hint: a ControlNet, or a T2I-Adapter, which lie in the same places.
+
+    Raises:
+        see `control`.
+    """
     place = locate("controlnet", name, source)
-    open_ = open_t2i if is_t2i(place, pickles=source.pickles) else open_control
-    return open_(place, model, pickles=source.pickles)
+    if is_t2i(place, pickles=source.pickles):
+        return open_t2i(place, model, pickles=source.pickles)
+    return open_control(place, model, pickles=source.pickles)
 
 
 def image_adapter(name: str, model: Model, encoder: str | None = None, source: Source = USUAL) -> IpAdapter:

@@ -83,7 +83,7 @@ def _ask(model: Model, x: Tensor, levels: Sequence[Level], asked: Sequence[Asked
         seen = shown.to(weight.dtype)
         if model.ported is None:
             return model.predict(seen, t, told).to(x.dtype)
-        through = aided(asked, levels, Call(seen, t, told, model.ported.predict), through)
+        through = aided(asked, levels, Call(seen, t, told, model.ported.predict, levels), through)
         if through is perturb.NO_PORTS:
             return model.predict(seen, t, told).to(x.dtype)
         return model.ported.predict(seen, t, told, through).to(x.dtype)

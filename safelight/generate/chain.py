@@ -1,13 +1,19 @@
-"""Passes of models that are shown what was drawn before: the decoder after its prior, an upscaler after any model."""
+"""The passes after the first: over what it drew, enlarged, and of models that are shown what was drawn before.
+
+Those are the decoder after its prior, and an upscaler after any model.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from safelight.core.kinds import KINDS
+from safelight.encoders.shares import shares
 from safelight.errors import RequestError
 from safelight.families.family import Model
+from safelight.generate.hires import PICTURE, Hires
 from safelight.generate.request import Request
-from safelight.generate.settle import STAND_IN, Settled, settle
+from safelight.generate.settle import STAND_IN, Settled, plan, settle
 
 SHOWN = "shown"
 """How such a pass begins: from noise."""
@@ -20,7 +26,10 @@ def chained(
     refiner: Model | None = None,
     upscaler: Model | None = None,
 ) -> Settled:
-    """What ``settle`` decides, and the passes of those who draw on.
+    """What ``settle`` decides, the second pass of hires, and the passes of those who draw on.
+
+    A second pass is drawn by the network whose latents are enlarged: those of a picture by the one that drew it, what
+    is no picture yet by the one that begins; see docs/choose/passes.md.
 
     Args:
         weak, refiner: see ``settle``.
@@ -33,10 +42,41 @@ def chained(
     whole = settle(model, request, weak, refiner)
     if model.after is upscaler is None and not request.later is request.later_guidance is None:
         raise RequestError("no model draws on from what is drawn; leave out what is later, or name an upscaler")
+    if len(shares(request.prompt, request.emphasis)) > 1 and not model.after is upscaler is None:
+        raise RequestError("AND composes answers of one network, and another draws on from them; ask for one prompt")
+    hires = request.hires
+    drawer = model.after if model.after and hires and hires.upscaler == PICTURE else model
+    if hires and drawer is model:
+        whole = _followed(whole, _enlarged(model, whole, hires, weak))
     for shown in (model.after, upscaler):
         if shown is not None:
             whole = _followed(whole, _shown(model, shown, whole.passes[-1]))
+            if hires and shown is drawer:
+                whole = _followed(whole, _enlarged(shown, whole.passes[-1], hires, None))
     return whole
+
+
+def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) -> Settled:
+    """The second pass: image to image over what ``first`` will draw, with its seed, guidance and rows."""
+    request, own = first.request, first.sampler.sampler.noise
+    if KINDS[first.noise].steps == "stream":
+        raise RequestError(f"noise {first.noise!r} is known for pictures from text only; leave it or hires out")
+    multiple = model.enlarge.multiple if model.enlarge else 1
+    try:
+        asked = replace(
+            request,
+            hires=None,
+            image=STAND_IN if request.mask is None else request.image,  # what is kept is the image's, at any size
+            invert=None,
+            strength=hires.strength,
+            steps=hires.steps or request.steps,
+            size=hires.size(first.size, lambda edge: model.latent.nearest(edge, multiple)),
+            noise=None if first.noise == own else first.noise,
+            rows=first.rows,
+        )
+        return replace(plan(model, asked, weak, again=True), begin=hires.upscaler)
+    except RequestError as error:
+        raise RequestError(f"the second pass, of hires: {error}") from error
 
 
 def _followed(first: Settled, last: Settled) -> Settled:

@@ -12,8 +12,10 @@ from safelight.core.guides.interval import Interval, within
 from safelight.core.guides.push import Push
 from safelight.core.guides.scale import ByStep, Scale
 from safelight.core.guides.threshold import Threshold
+from safelight.core.guides.together import Together
 from safelight.core.guides.zero_star import ZeroStar, still_until
 from safelight.core.path import Level
+from safelight.encoders.shares import shares
 from safelight.errors import RequestError, UnknownNameError
 from safelight.families.family import Model, Ported
 from safelight.generate.answer import Asked
@@ -43,6 +45,7 @@ def compose(model: Model, request: Request, levels: list[Level], *, both: bool, 
     """
     assert request.guidance is not None
     rules = {rule.name: rule for rule in request.rules}
+    weights = composed(model, request)
     idle(model, request, levels, both=both)
     guided = model.tell is None and set(numbers(request.guidance)) != {1.0}
     whole = _main(model, request, levels, both=both, guided=guided)
@@ -58,7 +61,23 @@ def compose(model: Model, request: Request, levels: list[Level], *, both: bool, 
         whole = Rescaled(whole, request.rescale, model.prediction)
     if (last := rules.get("threshold")) is not None:
         whole = Threshold(whole, last.number("percentile"), last.number("limit"))
-    return whole
+    return whole if len(weights) == 1 else Together(whole, weights)
+
+
+def composed(model: Model, request: Request) -> tuple[float, ...]:
+    """The weights of the prompts in one; one weight of 1 for one prompt.
+
+    Raises:
+        RequestError: several, and what is asked for beside them is known for one prompt only.
+    """
+    weights = tuple(share.weight for share in shares(request.prompt, request.emphasis))
+    if len(weights) > 1:
+        if model.tell is not None:
+            raise RequestError("guidance was distilled into this network, which asks no negative prompt; leave AND out")
+        for rule in request.rules:
+            if rule.row.place == "beside":
+                raise RequestError(f"the rule {rule.name} goes beside one prompt; leave it or AND out")
+    return weights
 
 
 def _main(model: Model, request: Request, levels: list[Level], *, both: bool, guided: bool) -> Guidance:
@@ -89,8 +108,9 @@ def idle(model: Model, request: Request, levels: list[Level], *, both: bool) -> 
     instead = [rule.name for rule in request.rules if rule.row.place == "in place of"]
     beside = [rule for rule in request.rules if rule.row.place == "beside"]
     scales = numbers(request.guidance)
+    heard = both or sum(composed(model, request)) != 1.0
     asked = {
-        "a negative prompt": bool(request.negative) and not (both and model.tell is None),
+        "a negative prompt": bool(request.negative) and not (heard and model.tell is None),
         "rescale": bool(request.rescale) and not beside,
         "an interval of guidance": request.interval is not None,
         "the rule " + "".join(instead): bool(instead),

@@ -6,7 +6,7 @@ the larger size. Large pictures keep the composition of the size that the model 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from safelight.errors import RequestError, UnknownNameError
@@ -27,7 +27,7 @@ class Hires:
     """A second pass.
 
     Args:
-        scale: of both edges, above 1 to 8; the size is rounded to multiples of the model's stride.
+        scale: of both edges, above 1 to 8; the size is the nearest that the model draws.
         strength: how much of the first pass is forgotten: above 0 (nothing) to 1 (all).
         steps: of the whole second schedule, of which ``strength`` says what share runs; None for as many as the first.
         upscaler: a name of UPSCALERS; latents enlarged as they are need a strength of about 0.6 or more to be drawn
@@ -50,13 +50,13 @@ class Hires:
         if self.upscaler not in UPSCALERS:
             raise UnknownNameError("upscaler", self.upscaler, UPSCALERS)
 
-    def size(self, first: tuple[int, int], stride: int) -> tuple[int, int]:
-        """The size of the second pass: each edge the nearest multiple of the stride.
+    def size(self, first: tuple[int, int], nearest: Callable[[float], int]) -> tuple[int, int]:
+        """The size of the second pass: each edge the nearest that can be drawn.
 
         Raises:
             RequestError: it is no larger than the first.
         """
-        width, height = (math.floor(edge * self.scale / stride + 0.5) * stride for edge in first)
+        width, height = (nearest(edge * self.scale) for edge in first)
         if (width, height) == first:
             raise RequestError(f"hires {self.scale:g} leaves {width}x{height} as it is; enlarge by more")
         return width, height

@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from safelight.adapters.use import Aid, Aids, Place
 from safelight.core.constrain import Keep
+from safelight.core.guides.together import names as together
 from safelight.core.kinds import Variation
 from safelight.core.noise import draw, key, until
 from safelight.core.sample import Changing, Job
 from safelight.core.sources import source
 from safelight.encoders.emphasis import MOST, script
+from safelight.encoders.shares import shares
 from safelight.errors import PromptError, RequestError
 from safelight.families.family import Model, Prompt, Words
 from safelight.generate.answer import evaluator as evaluator
@@ -29,6 +33,7 @@ from safelight.generate.answer import with_aids
 from safelight.generate.compose import numbers, questions
 from safelight.generate.facts import plain
 from safelight.generate.picture import to_depth, to_mask, to_tensor
+from safelight.generate.request import Request
 from safelight.generate.settle import INVERTED, Settled
 from safelight.vae.tiny import AutoencoderTiny
 
@@ -76,9 +81,10 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     """
     names = {name for level in settled.levels[:-1] for name in settled.rule.branches(level)}
     run = len(settled.levels) - 1
-    prompts = texts(settled, settled.request.prompt)[-run:]
+    said = [texts(settled, share.text)[-run:] for share in shares(settled.request.prompt, settled.request.emphasis)]
+    prompts = [*zip(*said)]
     negatives = texts(settled, settled.request.negative)[-run:] if "uncond" in names else [""] * run
-    mine = {text: model.encode(_prompt(model, settled, text)) for text in dict.fromkeys(prompts)}
+    mine = {text: model.encode(_prompt(model, settled, text)) for text in dict.fromkeys(chain(*said))}
     theirs: dict[str, Words] = {}
     if "uncond" in names:
         theirs = {text: model.encode(_prompt(model, settled, text, negative=True)) for text in dict.fromkeys(negatives)}
@@ -87,16 +93,16 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
         weaker = {text: weak.encode(_prompt(weak, settled, text)) for text in mine}
     lengths = common([*mine.values(), *theirs.values()]), common([*weaker.values()])
     over = _over(model, settled)
-    aids = _aids(model, settled)
-    made: dict[tuple[str, str], dict[str, Any]] = {}
+    aids, cut = _aids(model, settled)
+    made: dict[tuple[tuple[str, ...], str], dict[str, Any]] = {}
     for pair in dict.fromkeys(zip(prompts, negatives)):
-        conds = {"cond": _stretched(mine[pair[0]], lengths[0])}
+        conds = {name: _stretched(mine[text], lengths[0]) for name, text in zip(together(len(said)), pair[0])}
         if theirs:
             conds["uncond"] = _stretched(theirs[pair[1]], lengths[0])
         if model.tell is not None:
             conds = {name: model.tell(cond, numbers(settled.guidance)[0]) for name, cond in conds.items()}
         if weaker:
-            conds["weak"] = _stretched(weaker[pair[0]], lengths[1])
+            conds["weak"] = _stretched(weaker[pair[0][0]], lengths[1])
         if over.shown is not None and model.conceal is not None:
             conds = {name: model.conceal(cond, *over.shown) for name, cond in conds.items()}
         if over.small is not None:
@@ -110,17 +116,33 @@ def read(model: Model, settled: Settled, weak: Model | None = None) -> Scene:
     if len(made) > 1:
         steps = [made[pair] for pair in zip(prompts, negatives)]
         conds = {name: Changing(tuple(settled.levels), tuple(step[name] for step in steps)) for name in first}
-    cut = [end for words in (*mine.values(), *theirs.values()) for end in words.cut]
+    cut = [*(end for words in (*mine.values(), *theirs.values()) for end in words.cut), *cut]
     state = over.known if settled.inverts else None
     return Scene(conds, tuple(cut), over.known, over.mask, state, lengths)
 
 
-def _aids(model: Model, settled: Settled) -> dict[str, tuple[Aid, ...]]:
-    """What the adapters of the request do, by the side of the guidance; nothing for another model's answers."""
-    place = Place(model, settled.size, tuple(settled.levels), settled.request.seed)
+def _aids(model: Model, settled: Settled) -> tuple[dict[str, tuple[Aid, ...]], list[str]]:
+    """What the adapters of the request do, by the side of the guidance; nothing for another model's answers.
+
+    And the ends of their texts that did not fit.
+    """
+    cut: list[str] = []
+
+    def latents(picture: Image) -> Tensor:
+        return encode(model, to_tensor(picture, settled.size))
+
+    def words(text: str) -> Words:
+        said = set(script(text, settled.request.emphasis, settled.request.steps or len(settled.levels) - 1))
+        if len(said) > 1:
+            raise PromptError("the prompt of an adapter holds for all steps; leave out what changes with the step")
+        found = model.encode(_prompt(model, settled, said.pop()))
+        cut.extend(found.cut)
+        return found
+
+    place = Place(model, settled.size, tuple(settled.levels), settled.request.seed, latents, words)
     ready = [use.ready(place) for use in settled.request.adapters]
     sides = {side: tuple(aid for each in ready if (aid := getattr(each, side)) is not None) for side in Aids._fields}
-    return {**sides, "": ()}
+    return {**sides, "": ()}, cut
 
 
 def _side(branch: str, guided: bool) -> str:
@@ -159,17 +181,19 @@ def _stretched(words: Words, chunks: int) -> Any:
 def _prompt(model: Model, settled: Settled, text: str, *, negative: bool = False) -> Prompt:
     request = settled.request
     facts = {name: numbers for name, numbers in plain(request.facts).items() if name in model.facts}
-    return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts)
+    told = request.image if "vary" in model.tasks else None
+    return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts, model.learned, told)
 
 
 def _over(model: Model, settled: Settled) -> Over:
-    """The image and mask of the request; a later pass begins from what the one before it left instead."""
+    """The image and mask of the request; a later pass without a hole begins from what the one before it left."""
     request = settled.request
     depth = None
     if request.depth is not None and model.deepen is not None:
         _, height, width = model.latent.shape(*settled.size)
         depth = to_depth(request.depth, (width, height)).to(next(model.network.parameters()).device)
-    if request.image is None or settled.begin not in ("", INVERTED):
+    inside = settled.begin in ("", INVERTED)
+    if request.image is None or "vary" in model.tasks or (request.mask is None and not inside):
         return Over(depth=depth)
     if model.enlarge is not None:
         width, height = (edge // model.enlarge.factor for edge in settled.size)
@@ -179,11 +203,16 @@ def _over(model: Model, settled: Settled) -> Over:
     known = encode(model, picture)
     if request.mask is None:
         return Over(known, depth=depth)
-    mask = to_mask(request.mask, settled.size)
-    small = F.interpolate(mask, size=known.shape[-2:]).to(known.device)
+    mask, small = to_mask(request.mask, settled.size), hole(settled, known)
     if model.conceal is None:
         return Over(known, small, depth=depth)
     return Over(known, shown=(small, encode(model, picture * (mask < 0.5))))
+
+
+def hole(settled: Settled, latents: Tensor) -> Tensor:
+    """The mask of the request over latents: [1, 1, h, w], 1 where they are repainted."""
+    assert settled.request.mask is not None
+    return F.interpolate(to_mask(settled.request.mask, settled.size), size=latents.shape[-2:]).to(latents.device)
 
 
 def _enlarging(model: Model, settled: Settled, cond: Any, small: Tensor) -> Any:
@@ -259,10 +288,10 @@ def job(model: Model, settled: Settled, scene: Scene) -> Job:
     )
 
 
-def finish(settled: Settled, colours: Tensor) -> Tensor:
-    """Put the kept pixels of the image back into a decoded picture, exactly."""
-    request = settled.request
+def finish(request: Request, colours: Tensor) -> Tensor:
+    """Put the kept pixels of the image, fitted to the size of a picture, back into it, exactly."""
     if request.image is None or request.mask is None:
         return colours
-    mask = to_mask(request.mask, settled.size)
-    return torch.where(mask.bool(), colours.cpu(), to_tensor(request.image, settled.size))
+    height, width = colours.shape[-2:]
+    mask = to_mask(request.mask, (width, height))
+    return torch.where(mask.bool(), colours.cpu(), to_tensor(request.image, (width, height)))

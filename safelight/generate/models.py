@@ -1,105 +1,32 @@
-"""Which models there are and how one is loaded: by name, by its folder, by its one file, or by its name on the hub."""
+"""Which families there are and how a model is loaded from its folder or its one file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from safelight.encoders.tokenizer import ClipTokenizer
-from safelight.errors import ConfigError, RequestError, UnknownNameError, WeightsError
+from safelight.errors import ConfigError, RequestError, WeightsError
 from safelight.families.cascade.wiring import CASCADE
 from safelight.families.family import Family, Model
 from safelight.families.sd.enlarging import ENLARGING
+from safelight.families.sd.varying import VARYING
 from safelight.families.sd.wiring import SD
-from safelight.runtime.device import Place, folders, offline
+from safelight.generate.source import USUAL, Source
+from safelight.runtime.device import Place
+from safelight.runtime.folders import folders
 from safelight.vae.checkpoints import load_tiny
 from safelight.vae.tiny import AutoencoderTiny
 from safelight.weights.container import read_any
 from safelight.weights.detect import known
 from safelight.weights.folder import Index, read_index, typed
-from safelight.weights.hub import HubName, cached, fetch, hub_name
-from safelight.weights.shelf import model_folders, shelved
+from safelight.weights.hub import cached, hub_name
 from safelight.weights.variants import tables_of
 
-DEFAULT = "figurines"
-FAMILIES: tuple[Family, ...] = (SD, ENLARGING, CASCADE)
+FAMILIES: tuple[Family, ...] = (SD, ENLARGING, VARYING, CASCADE)
 PREVIEW = "preview_vae"
 """The folder of a tiny autoencoder in a model's folder."""
-DRAWS = ("checkpoint", "diffusion model")
-"""What of other programs' folders can draw."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """How a model's files are taken where there is a choice.
-
-    Attributes:
-        variant: of a folder's weights, such as ``fp16``; empty for the usual choice.
-        pickles: whether files of torch.save may be read.
-        tokenizer: the folder of the vocabulary for a model that is a single file; None looks beside it.
-        download: whether a model of the hub may be fetched.
-    """
-
-    variant: str = ""
-    pickles: bool = False
-    tokenizer: Path | None = None
-    download: bool = False
-
-
-USUAL = Source()
-
-
-def shipped() -> dict[str, Path]:
-    """The models that came with the program: name -> folder."""
-    return {place.parent.name: place.parent for place in sorted(folders().assets.glob("*/model_index.json"))}
-
-
-def on_shelves() -> dict[str, Path]:
-    """The checkpoints in other programs' folders that ``config.toml`` names: name -> file; of equal names the first."""
-    found: dict[str, Path] = {}
-    for folder in model_folders(folders().config):
-        for each in shelved(folder):
-            if each.kind in DRAWS:
-                found.setdefault(each.name, each.path)
-    return found
-
-
-def locate(name: str, source: Source = USUAL) -> Path:
-    """The folder or the file of a model.
-
-    Args:
-        name: of one that came with the program or stands on a shelf, a path, or ``org/name[@revision][:folder]``.
-
-    Raises:
-        UnknownNameError: it is none of them. FileError: it cannot be a path, or the hub does not give it.
-        RequestError: it is on the hub, but not in the cache, and nothing may be fetched.
-    """
-    known_here = shipped()
-    if name in known_here:
-        return known_here[name]
-    place = typed(name)
-    if place.exists():
-        return place
-    shelves = on_shelves()
-    if name in shelves:
-        return shelves[name]
-    wanted = hub_name(name)
-    if wanted is None:
-        what = "model (neither a folder, a file, nor one that came with safelight)"
-        raise UnknownNameError(what, name, {**known_here, **shelves})
-    return on_hub(wanted, source)
-
-
-def label(model: str, place: Path) -> str:
-    """What a recipe calls a model: where it lies is nobody's business."""
-    if model in shipped():
-        return model
-    if place.is_file():
-        return place.stem
-    wanted = None if typed(model).exists() else hub_name(model)
-    return str(wanted) if wanted else place.resolve().name
 
 
 def load_model(path: Path, place: Place, source: Source = USUAL) -> Model:
@@ -202,18 +129,3 @@ def _folder(path: Path, source: Source) -> Index:
     if source.tokenizer is not None:
         raise RequestError(f"{path} is a folder and has its own tokenizer; leave out --tokenizer")
     return read_index(path, source.variant, pickles=source.pickles)
-
-
-def on_hub(wanted: HubName, source: Source) -> Path:
-    """Where the hub's cache keeps what is wanted; fetched before, where the source allows it.
-
-    Raises:
-        RequestError: it is not there, and nothing may be fetched. FileError: the hub does not give it.
-    """
-    hub = folders().hub
-    if source.download:
-        return fetch(hub, wanted, offline=offline())
-    place = cached(hub, wanted)
-    if place is None:
-        raise RequestError(f"{wanted}: no such folder, and not in the hub's cache ({hub}); --download fetches it")
-    return place

@@ -27,11 +27,13 @@ from safelight.families.family import Model
 from safelight.generate import image as task
 from safelight.generate import models
 from safelight.generate.chain import SHOWN, chained
+from safelight.generate.hires import PICTURE
 from safelight.generate.passes import carried
 from safelight.generate.picture import to_picture
 from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
 from safelight.generate.settle import HANDED, Settled
+from safelight.generate.source import DEFAULT, USUAL, Source, label, locate
 from safelight.generate.turns import Scenes, Turn
 from safelight.generate.wardrobe import Wardrobe
 from safelight.generate.written import written
@@ -202,8 +204,8 @@ class Pipe:
 
     def _draws(self, settled: Settled) -> Model | None:
         """Whose pass this is; None where it is that of the first."""
-        shown = self.model.after or _model(self.upscaler)
-        return _model(self.refiner) if settled.begin == HANDED else shown if settled.begin == SHOWN else None
+        after, upscaler = self.model.after, _model(self.upscaler)
+        return {HANDED: _model(self.refiner), SHOWN: after or upscaler, PICTURE: after}.get(settled.begin)
 
     def _pass(self, turns: Sequence[Turn], scenes: Scenes) -> Iterator[Shown]:
         """Draw one pass of each, with the model of the scenes."""
@@ -212,7 +214,7 @@ class Pipe:
         for turn in turns:
             begun = time.perf_counter()
             scene = scenes.read(turn.now)
-            shared.append(scene if turn.left is None else carried(model, turn.now, scene, turn.left))
+            shared.append(scene if turn.left is None else carried(model, turn.now, scene, turn.left, turn.seen))
             turn.seconds["encode"] += time.perf_counter() - begun
         jobs = [task.job(model, turn.now, scene) for turn, scene in zip(turns, shared)]
         steps = sample_many(task.evaluator(model, scenes.weak), jobs)
@@ -241,7 +243,7 @@ class Pipe:
         colours = task.decode(model, x)
         if not x.isfinite().all() or not colours.isfinite().all():
             self._blame()
-        picture = to_picture(task.finish(turn.now, colours))
+        picture = to_picture(task.finish(turn.now.request, colours))
         seconds["decode"] = time.perf_counter() - begun
         return Drawn(picture, self.recipe(turn.first), x, scene.cut, seconds)
 
@@ -284,12 +286,12 @@ def below(model: Path, file: Path) -> str:
 
 
 def load(
-    model: str = models.DEFAULT,
+    model: str = DEFAULT,
     device: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
     weak: str | None = None,
-    source: models.Source = models.USUAL,
+    source: Source = USUAL,
     refiner: str | None = None,
     preview: str | None = None,
 ) -> Pipe:
@@ -308,9 +310,9 @@ def load(
         UnknownNameError: no such model. WeightsError, ConfigError: it is damaged or of an unknown kind.
     """
     place = pick(device, dtype, threads)
-    folder = models.locate(model, source)
+    folder = locate(model, source)
     lesser = None if weak is None else load(weak, device, dtype, threads)
     finer = None if refiner is None else load(refiner, device, dtype, threads)
     loaded = models.load_model(folder, place, source)
     tiny = models.load_preview(folder, loaded, place, preview)
-    return Pipe(models.label(model, folder), folder, loaded, place, lesser, finer, tiny)
+    return Pipe(label(model, folder), folder, loaded, place, lesser, finer, tiny)

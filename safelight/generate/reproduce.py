@@ -16,10 +16,10 @@ from safelight.adapters.use import Use
 from safelight.errors import ImageError, RequestError, UnknownNameError
 from safelight.generate.guiding import Rule
 from safelight.generate.hires import Hires
-from safelight.generate.models import USUAL, Source, shipped
 from safelight.generate.pipe import Drawn, Pipe, load
 from safelight.generate.recipe import Recipe
 from safelight.generate.request import Request
+from safelight.generate.source import USUAL, Source, shipped
 
 WORDS = {
     "numerics": "the version of the numbers",
@@ -176,8 +176,8 @@ def check_adapters(recipe: Recipe, given: Sequence[Mapping[str, Any]]) -> None:
         if then is None or (now is not None and then["kind"] != now["kind"]):
             raise ImageError(f"the picture was drawn without {one}; leave it out, or give its adapters in their order")
         if now is None:
-            files = ", ".join(then["files"])
-            raise ImageError(f"the picture was drawn with {one} ({files}); give it with the same flag as then")
+            files = f" ({', '.join(then['files'])})" if then["files"] else ""
+            raise ImageError(f"the picture was drawn with {one}{files}; give it with the same flag as then")
 
 
 def _hires(recipe: Recipe) -> Hires | None:

@@ -11,7 +11,8 @@ from PIL.Image import Image
 from safelight.adapters.use import Use
 from safelight.core.path import Level
 from safelight.encoders.emphasis import emphasis
-from safelight.errors import PromptError, RequestError
+from safelight.encoders.prompt import legible
+from safelight.errors import RequestError
 from safelight.generate.facts import plain
 from safelight.generate.guiding import Rule, checked
 from safelight.generate.hires import Hires
@@ -53,7 +54,8 @@ class Request:
         depth: for networks that are shown it: bright is near, dark is far, of any size and up to 16 bits.
         later: steps of the model that draws on from what this one drew, 1 to 1000; None for its own number.
         later_guidance: how that model is guided; None for its own way.
-        hires: a second pass at a larger size over what this one draws; the picture has the larger size.
+        hires: a second pass at a larger size over what this one draws; the picture has the larger size. With a mask it
+            repaints the same hole, and what is kept is the image itself, enlarged.
         facts: numbers that the network is told beside the text, such as ``{"original": (1024, 1024)}``; see
             ``Model.facts``.
         handover: where the refiner takes over from the model: 0 (at pure noise) to 1 (never); None without one.
@@ -125,14 +127,11 @@ class Request:
         object.__setattr__(self, "facts", plain(self.facts))
         object.__setattr__(self, "adapters", tuple(self.adapters))
         self._check_handover()
-        if self.hires and self.mask:
-            raise RequestError("hires draws the whole picture again; leave the mask out, or enlarge before painting")
         if self.image and self.mask and self.image.size != self.mask.size:
             sizes = ["x".join(map(str, picture.size)) for picture in (self.mask, self.image)]
             raise RequestError(f"the mask has {sizes[0]} pixels and the image {sizes[1]}; make them of one size")
         for text in (self.prompt, self.negative, self.invert or ""):
-            if "\0" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
-                raise PromptError(f"the prompt {text[:40]!r} holds bytes that are no text; write it in UTF-8")
+            legible(text)
         emphasis(self.emphasis)
         if self.skip < 0:
             raise RequestError(f"skip counts layers, 0 or more, not {self.skip}")

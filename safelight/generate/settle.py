@@ -21,11 +21,11 @@ from safelight.core.samplers.plusplus import gain
 from safelight.core.samplers.row import Bound, Sampler
 from safelight.core.samplers.table import SAMPLERS
 from safelight.encoders.emphasis import script
+from safelight.encoders.shares import shares
 from safelight.errors import PromptError, RequestError, UnknownNameError
 from safelight.families.family import Model
 from safelight.generate import facts
 from safelight.generate.compose import ONE_ROW, compose, numbers, replaced
-from safelight.generate.hires import Hires
 from safelight.generate.levels import visit
 from safelight.generate.picture import to_depth, to_mask
 from safelight.generate.request import Request
@@ -37,8 +37,11 @@ STEPS, GUIDANCE, STRENGTH = 20, 7.5, 0.75
 NEEDS: dict[tuple[str, ...], str] = {
     ("inpaint",): "an image and a mask",
     ("upscale",): "an image to enlarge, and no mask",
+    ("vary",): "an image to draw others like it, and no mask",
 }
 """What to bring to models that do one thing only."""
+SHOWN_ONLY = {"upscale": "the image to enlarge", "vary": "the image that others are like"}
+"""Tasks whose image the network is shown, and what it is."""
 
 HANDED, INVERTED = "handed over", "inverted"
 """How a refiner's pass begins, and one whose image was inverted: from latents that are noisy still."""
@@ -52,7 +55,7 @@ class Settled:
 
     Attributes:
         request: with every number filled in.
-        task: ``text``, ``image``, ``inpaint`` or ``upscale``.
+        task: ``text``, ``image``, ``inpaint``, ``upscale`` or ``vary``.
         sampler: bound to the model's path.
         schedule: name of the schedule, ``model`` for the levels that the model's files ask for, or a list written out.
         laid: every option of the schedule.
@@ -139,17 +142,10 @@ def settle(model: Model, request: Request, weak: Model | None = None, refiner: M
         PromptError: a sign of emphasis that cannot be meant.
     """
     facts.fit(facts.plain(request.facts), [model, *([refiner] if refiner and request.handover else [])])
-    first = _pass(model, request, weak)
+    first = plan(model, request, weak)
     if request.invert is not None:
         first = replace(first, begin=INVERTED, before=_inversion(model, first, request.invert))
-    if request.handover is not None:
-        return _handed(model, first, request.handover, refiner)
-    if request.hires is None:
-        return first
-    try:
-        return replace(first, then=_enlarged(model, first, request.hires, weak))
-    except RequestError as error:
-        raise RequestError(f"the second pass, of hires: {error}") from error
+    return first if request.handover is None else _handed(model, first, request.handover, refiner)
 
 
 def _inversion(model: Model, first: Settled, text: str) -> Settled:
@@ -176,25 +172,6 @@ def _inversion(model: Model, first: Settled, text: str) -> Settled:
         raise PromptError("the text of an inversion holds for the whole image; leave out what changes with the step")
     bound = INVERSION.bind(model.path)
     return replace(first, request=asked, sampler=bound, levels=first.levels[::-1], rule=Unguided(), noise="fresh")
-
-
-def _enlarged(model: Model, first: Settled, hires: Hires, weak: Model | None) -> Settled:
-    """The second pass: image to image over what the first will draw, with its seed, guidance and rows."""
-    request, own = first.request, first.sampler.sampler.noise
-    if kinds.KINDS[first.noise].steps == "stream":
-        raise RequestError(f"noise {first.noise!r} is known for pictures from text only; leave it or hires out")
-    asked = replace(
-        request,
-        hires=None,
-        image=STAND_IN,
-        invert=None,
-        strength=hires.strength,
-        steps=hires.steps or request.steps,
-        size=hires.size(first.size, model.latent.stride),
-        noise=None if first.noise == own else first.noise,
-        rows=first.rows,
-    )
-    return replace(_pass(model, asked, weak), begin=hires.upscaler)
 
 
 def _handed(model: Model, first: Settled, handover: float, refiner: Model | None) -> Settled:
@@ -225,11 +202,25 @@ def _handed(model: Model, first: Settled, handover: float, refiner: Model | None
     return replace(first, levels=first.levels[: place + 1], then=then)
 
 
-def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
+def _check_shown(request: Request, task: str, first: float | str) -> None:
+    """Refuse what cannot be where the image is shown to the network, and not drawn over."""
+    if request.strength is not None or first or request.hires or request.invert is not None:
+        raise RequestError(f"{SHOWN_ONLY[task]} is not painted over; leave out strength, first, invert and hires")
+    if task == "vary" and (request.prompt or request.negative):
+        raise RequestError("this model is told a picture and no text; leave the prompt and its negative empty")
+
+
+def plan(model: Model, request: Request, weak: Model | None, *, again: bool = False) -> Settled:
+    """One pass; errors as of `settle`.
+
+    Args:
+        again: its image is one that this model itself will have drawn, which every model can paint over.
+    """
     own = notes(model.folder).get("defaults", {})
     task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
-    task = "upscale" if task == "image" and model.enlarge else task
-    if task not in model.tasks:
+    task = "upscale" if task == "image" and model.enlarge and not again else task
+    task = "vary" if task == "image" and "vary" in model.tasks and not again else task
+    if task not in model.tasks and not again:
         need = NEEDS.get(model.tasks, "another model")
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
     if (request.depth is None) != (model.deepen is None):
@@ -240,9 +231,8 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
     named = visited.pair.options if request.sampler else model.defaults.options
     options = {**named, **checked(sampler, request.options)}
     strength = request.strength
-    if task == "upscale":
-        if strength is not None or visited.options["first"] or request.hires or request.invert is not None:
-            raise RequestError("the image to enlarge is not painted over; leave out strength, first, invert and hires")
+    if task in SHOWN_ONLY:
+        _check_shown(request, task, visited.options["first"])
     elif request.image is not None and not visited.options["first"]:
         usual = STRENGTH if model.defaults.strength is None else model.defaults.strength
         strength = (1.0 if model.conceal else usual) if strength is None else strength
@@ -252,7 +242,8 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
         guidance = float(own.get("guidance", GUIDANCE if model.defaults.guidance is None else model.defaults.guidance))
         if sampler.uncond:  # CFG++ guides anew at every step: as much in the mean, in digits that a person would give
             guidance = round(guidance / gain(levels), 3)
-    size = request.size or (fitted(model, request) if request.image else (model.defaults.width, model.defaults.height))
+    own_size = request.image is None or task == "vary"
+    size = request.size or ((model.defaults.width, model.defaults.height) if own_size else fitted(model, request))
     model.latent.shape(*size)
     if model.enlarge and any(edge % model.enlarge.multiple for edge in size):
         multiple = model.enlarge.multiple
@@ -261,7 +252,7 @@ def _pass(model: Model, request: Request, weak: Model | None) -> Settled:
         raise RequestError(f"{request.skip} layers cannot be skipped; this model's text encoder allows {model.skips}")
     if request.emphasis not in model.emphases:
         raise RequestError(f"this model reads no signs of emphasis {request.emphasis!r}; leave emphasis out")
-    for text in (request.prompt, request.negative):
+    for text in (*(share.text for share in shares(request.prompt, request.emphasis)), request.negative):
         script(text, request.emphasis, visited.steps)
     if request.mask is not None:
         to_mask(request.mask, size)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from safelight.families.family import Model
 from safelight.generate import image as task
+from safelight.generate.chain import SHOWN
 from safelight.generate.request import Request
 from safelight.generate.settle import Settled
 
@@ -19,13 +20,15 @@ class Turn:
     Attributes:
         place: among the pictures that are drawn at the same time. first: its first pass after an inversion. due: the
             passes that are left, the one to be done now included.
-        left: latents that the pass before left. shown: evaluations so far. seconds: as in `Drawn`.
+        left: latents that the pass before left. seen: those that a network was shown, last of all. shown: evaluations
+            so far. seconds: as in `Drawn`.
     """
 
     place: int
     first: Settled
     due: list[Settled]
     left: Tensor | None = None
+    seen: Tensor | None = None
     shown: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"encode": 0.0, "denoise": 0.0, "decode": 0.0})
 
@@ -37,6 +40,8 @@ class Turn:
     def go_on(self) -> bool:
         """Turn to the next pass, if there is one."""
         self.due = self.due[1:]
+        if self.due and self.now.begin == SHOWN:
+            self.seen = self.left
         return bool(self.due)
 
 

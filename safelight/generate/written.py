@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from safelight.adapters.picture import source
 from safelight.generate.chain import SHOWN
 from safelight.generate.facts import plain
+from safelight.generate.hires import UPSCALERS
 from safelight.generate.recipe import Recipe, finite
 from safelight.generate.settle import Settled
 from safelight.weights.notes import notes
@@ -90,8 +91,8 @@ def later(settled: Settled) -> dict[str, Any]:
 def enlarged(settled: Settled) -> dict[str, Any] | None:
     """What a recipe says of the second pass of hires."""
     hires = settled.request.hires
-    if hires is None or settled.then is None:
+    if hires is None:
         return None
-    second = settled.then
+    second = next(each for each in settled.passes if each.begin in UPSCALERS)
     told = {"steps": second.request.steps, "run": len(second.levels) - 1, "size": list(second.size)}
     return {"scale": hires.scale, "strength": hires.strength, "upscaler": hires.upscaler, **told}

@@ -19,6 +19,12 @@ SelfAttention = Callable[[str, Attention, Tensor], Tensor]
 Passage = Callable[[str, Tensor, Tensor], Tensor]
 """(name of the block, what went in [B, N, C], what came out [B, N, C]) -> what goes on, [B, N, C]."""
 
+Stage = Callable[[str, Tensor], Tensor]
+"""(name of the block and number of its layer, features [B, C, h, w]) -> what goes on, [B, C, h, w]."""
+
+Join = Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(name of the block on the way up, its features [B, C, h, w], a skip connection [B, C', h, w]) -> what is joined."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -35,6 +41,8 @@ class Ports:
         override: called instead of each self-attention layer: perturbed and smoothed guidance, reference attention,
             layouts of several views.
         passage: called behind each transformer block: skip-layer guidance.
+        stage: called behind each residual block and its transformers, and behind the middle block.
+        join: called wherever a skip connection is about to be joined (FreeU).
     """
 
     residuals: Sequence[Tensor] = ()
@@ -43,6 +51,8 @@ class Ports:
     beside: Beside | None = None
     override: SelfAttention | None = None
     passage: Passage | None = None
+    stage: Stage | None = None
+    join: Join | None = None
 
 
 NO_PORTS = Ports()

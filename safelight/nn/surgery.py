@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from safelight.errors import RequestError
 
-RECORDS = "adapters"
-"""Where a network keeps the records of what is attached to it; the attribute is gone with the last of them."""
+RECORDS, MERGED = "adapters", "merged"
+"""Where a network keeps the records of its adapters, and the numbers that it had before some were written into its own;
+an attribute is gone with the last that it tells of."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ class Record:
     scale: float = 1.0
     blocks: Mapping[str, float] = field(default_factory=dict)
     merged: bool = False
+
+
+@dataclass
+class _Merged:
+    """A layer whose numbers were written over: what it had before, and what was written into it."""
+
+    before: dict[str, Tensor]
+    changes: list[Change]
 
 
 class Change(nn.Module):
@@ -91,9 +100,9 @@ def attach(root: nn.Module, record: Record, changes: Mapping[str, Change]) -> No
         raise RequestError(f"the adapter {record.name!r} is attached already; detach it first, or give it another name")
     layers = {name: _layer(root, name) for name in changes}
     rows = {name: sorted([*changes_of(layers[name]), change], key=_place) for name, change in changes.items()}
-    folded = {name: _settled(layers[name], row) for name, row in rows.items()}  # what can fail is done before the first
+    numbers = {name: fold(layers[name], row) for name, row in rows.items()}  # what can fail is done before the first
     for name, layer in layers.items():
-        _set(layer, rows[name], folded[name])
+        _set(layer, rows[name], numbers[name])
     remember(root, record)
 
 
@@ -103,8 +112,56 @@ def detach(root: nn.Module, name: str) -> None:
         row = changes_of(layer)
         rest = [change for change in row if change.name != name]
         if len(rest) < len(row):
-            _set(layer, rest, _settled(layer, rest))
+            _set(layer, rest, fold(layer, rest))
     forget(root, name)
+
+
+def merge(root: nn.Module, record: Record, changes: Mapping[str, Change]) -> None:
+    """Write changes into the parameters of layers; all of them or none. What was there before is kept.
+
+    Raises:
+        RequestError: see `attach`; also a change that is more than something added to parameters.
+    """
+    if record.name in records(root):
+        raise RequestError(f"the adapter {record.name!r} is attached already; detach it first, or give it another name")
+    held: dict[str, _Merged] = dict(root.__dict__.get(MERGED, {}))
+    for name, change in changes.items():
+        layer = _layer(root, name)
+        before = {key: p.data for key, p in layer._parameters.items() if p is not None}
+        there = held.get(name, _Merged(before, []))
+        held[name] = _Merged(there.before, sorted([*there.changes, change], key=_place))
+    _write(root, held, changes)
+    remember(root, record)
+
+
+def unmerge(root: nn.Module, name: str) -> None:
+    """Undo a merge: layers without another have the very tensors back that they had, never a difference of sums."""
+    held: dict[str, _Merged] = dict(root.__dict__.get(MERGED, {}))
+    touched = [layer for layer, row in held.items() if any(change.name == name for change in row.changes)]
+    for layer in touched:
+        held[layer] = _Merged(held[layer].before, [each for each in held[layer].changes if each.name != name])
+    _write(root, held, touched)
+    forget(root, name)
+
+
+def _write(root: nn.Module, held: Mapping[str, _Merged], touched: Iterable[str]) -> None:
+    """Give layers the numbers of what is merged into them."""
+    made = {name: {**held[name].before, **_sum(root.get_submodule(name), held[name])} for name in touched}
+    for name, numbers in made.items():
+        layer = root.get_submodule(name)
+        for key, tensor in numbers.items():
+            layer._parameters[key].data = tensor  # type: ignore[union-attr]
+        row = changes_of(layer)
+        if row:  # what is attached is of the numbers below it
+            _set(layer, row, fold(layer, row))
+    rest = {name: row for name, row in held.items() if row.changes}
+    root.__dict__.pop(MERGED, None)
+    if rest:
+        root.__dict__[MERGED] = rest
+
+
+def _sum(layer: nn.Module, row: _Merged) -> dict[str, Tensor]:
+    return folded(layer, row.changes, row.before)
 
 
 def records(root: nn.Module) -> dict[str, Record]:
@@ -130,19 +187,20 @@ def plain(layer: nn.Module) -> type[nn.Module]:
     return getattr(type(layer), "plain_class", type(layer))
 
 
+@torch.no_grad()
 def fold(layer: nn.Module, changes: Iterable[Change]) -> dict[str, Tensor]:
     """The parameters that a layer has with these changes, of those that are changed; in the layer's dtype."""
-    wide = {name: widened(p) for name, p in layer._parameters.items() if p is not None}
+    return folded(layer, changes, {name: p.data for name, p in layer._parameters.items() if p is not None})
+
+
+def folded(layer: nn.Module, changes: Iterable[Change], plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same for numbers ``plain`` that the layer has without changes; gradients reach what changes are made of."""
+    wide = {name: widened(tensor) for name, tensor in plain.items()}
     sums: dict[str, Tensor] = {}
     for change in changes:
         for name, delta in change.fold(layer, wide).items():
             sums[name] = sums.get(name, wide[name]) + delta
-    return {name: total.to(layer._parameters[name].dtype) for name, total in sums.items()}  # type: ignore[union-attr]
-
-
-def _settled(layer: nn.Module, row: list[Change]) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return fold(layer, row)
+    return {name: total.to(plain[name].dtype) for name, total in sums.items()}
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -170,7 +228,7 @@ def _place(change: Change) -> tuple[str, str]:
     return change.order, change.name
 
 
-def _set(layer: nn.Module, row: list[Change], folded: Mapping[str, Tensor]) -> None:
+def _set(layer: nn.Module, row: list[Change], numbers: Mapping[str, Tensor]) -> None:
     """Give a layer exactly these changes, and its plain class where there are none."""
     kind = plain(layer)
     for name in list(layer._buffers):
@@ -184,7 +242,7 @@ def _set(layer: nn.Module, row: list[Change], folded: Mapping[str, Tensor]) -> N
     layer.__class__ = changed(kind)  # type: ignore[arg-type]
     layer.changes = nn.ModuleList(row)
     layer.__dict__["live"] = any(change.live for change in row)
-    for name, tensor in folded.items():
+    for name, tensor in numbers.items():
         layer.register_buffer(f"folded_{name}", tensor, persistent=False)
 
 
@@ -195,9 +253,10 @@ def changed(kind: Any) -> type[nn.Module]:
     def number(name: str) -> property:
         def read(self: nn.Module) -> Tensor | None:
             if self.live and f"folded_{name}" in self._buffers:
-                return fold(self, self.changes)[name]  # type: ignore[arg-type]
-            folded = self._buffers.get(f"folded_{name}")
-            return self._parameters.get(name) if folded is None else folded
+                own = {key: p.data for key, p in self._parameters.items() if p is not None}
+                return folded(self, self.changes, own)[name]  # type: ignore[arg-type]
+            made = self._buffers.get(f"folded_{name}")
+            return self._parameters.get(name) if made is None else made
 
         return property(read)
 

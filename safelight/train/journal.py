@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from safelight.errors import FileError
 from safelight.train.loop import Report
@@ -95,12 +96,15 @@ def curve(log: Path, picture: Path, size: tuple[int, int] = (640, 320)) -> None:
     save_png(canvas, picture)
 
 
-def save_png(picture: Image.Image, path: Path) -> None:
+def save_png(picture: Image.Image, path: Path, texts: PngInfo | None = None) -> None:
     """Write a picture whole or not at all, so that who looks while the run goes never sees half of one.
+
+    Args:
+        texts: what is kept in the file, such as the recipe.
 
     Raises:
         FileError: it cannot be written.
     """
     data = io.BytesIO()
-    picture.save(data, "PNG")
+    picture.save(data, "PNG", pnginfo=texts)
     write_file(path, [data.getvalue()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -40,3 +40,22 @@ def rows(seed: int, step: int, batch: int, count: int) -> list[int]:
             shuffles[turn] = torch.randperm(count, generator=generator(seed, turn, "order")).tolist()
         found.append(shuffles[turn][place])
     return found
+
+
+def alike(seed: int, step: int, batch: int, groups: Sequence[Sequence[int]]) -> list[int]:
+    """The ``batch`` rows of step ``step``, all of one group, such as pictures of one size.
+
+    A pass has as many steps for each group as hold its rows, in an order that is shuffled anew; within a group no row
+    is left out, as in `rows`. Each group has a shuffle of its own.
+
+    Args:
+        groups: the rows of each, at least one row in every group.
+    """
+    counts = [-(-len(group) // batch) for group in groups]
+    slots = [place for place, count in enumerate(counts) for _ in range(count)]
+    turn, at = divmod(step, len(slots))
+    order = torch.randperm(len(slots), generator=generator(seed, turn, "groups")).tolist()
+    mine = slots[order[at]]
+    before = sum(slots[place] == mine for place in order[:at])
+    found = rows(key(seed, "group", mine), turn * counts[mine] + before, batch, len(groups[mine]))
+    return [groups[mine][row] for row in found]

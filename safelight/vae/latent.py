@@ -6,6 +6,7 @@ variance); a linear preview is the least-squares fit of small pictures from late
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,11 @@ class LatentSpec:
                     f"{name} {edge} is not a multiple of {self.stride}; the nearest are {low} and {low + self.stride}"
                 )
         return self.channels, height // self.stride, width // self.stride
+
+    def nearest(self, edge: float, multiple: int = 1) -> int:
+        """The edge, in pixels, that can be drawn and is nearest to this one; it must be a multiple of that too."""
+        step = math.lcm(self.stride, multiple)
+        return max(math.floor(edge / step + 0.5), 1) * step
 
     def scaled(self, z: Tensor) -> Tensor:
         """The autoencoder's latents -> those a U-Net sees, of about unit variance."""

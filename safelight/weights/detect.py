@@ -6,20 +6,24 @@ No torch, no network; the tables are those of `safelight.weights.variants`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from safelight.errors import WeightsError
 from safelight.weights.dialects import Adapter, adapter
 from safelight.weights.header import Entry, Header
-from safelight.weights.keys import Plan, Shape, matches
-from safelight.weights.variants import Part, Tables, Variant, expected, tables
+from safelight.weights.keys import Move, Plan, Shape, matches
+from safelight.weights.variants import DISTILLED, Part, Tables, Variant, expected, tables, tables_of
 
 CROSS = ".attn2.to_k.weight"
 VARIANT = "safelight.variant"
 """Where `safelight convert` says in the metadata what it wrote, for networks of sizes that nobody released."""
 TASKS = {4: "text", 9: "inpaint", 5: "depth", 7: "upscale", 8: "edit"}
 """What a U-Net is for, by the channels that it reads."""
+PARTS = {"clip": "text_encoder", "kunet": "unet"}
+"""The part that a table is of, where they are not called the same."""
+FREE = frozenset({"conv_in.weight", DISTILLED})
+"""Tensors of a U-Net that differ with its task: what stands beside the latents, and the scale that it is told."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Component:
 
     Attributes:
         part: of the released folder. table: of its rules. prefix: of its names in the file.
-        plan: what becomes of every name; in released folders every name is its own.
+        plan: what becomes of every name; those of released folders keep theirs.
         shapes: of the tensors under their released names.
         parameters: numbers in it.
         full: whether it has the sizes of a released model; only then the next three mean anything.
@@ -98,8 +102,8 @@ def detect(header: Header) -> Found:
         if not made and not components:
             variant, components = _released(family, shapes, said)
             layout = "diffusers"
-        if made and made.width:
-            variant = next((each for each in family.variants if each.width == made.width), None)
+        if made and made.width and not family.told_by:
+            variant = next((each for each in family.variants if each.width == made.width and not each.task), None)
         if components or (made and variant):
             kind = "adapter" if made else layout
             return _found(header, family, variant, components, kind, made)
@@ -115,7 +119,8 @@ def known(header: Header, path: object) -> tuple[Found, Variant]:
     found = detect(header)
     for family in tables():
         if found.variant and found.family == family.name and found.layout != "adapter":
-            return found, family.variant(found.variant)
+            unet = found.component("unet")
+            return found, family.variant(found.variant).of(unet.shapes if unet else {})
     like = f"an adapter ({found.adapter.kind})" if found.adapter else ", ".join(c.part for c in found.components)
     raise WeightsError(
         f"{path}: is no model that is known here ({like or f'its first tensor is {next(iter(header.entries), None)}'});"
@@ -125,18 +130,42 @@ def known(header: Header, path: object) -> tuple[Found, Variant]:
 
 def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
     """The variant and the parts of a single file."""
-    width = next((s[-1] for name, s in shapes.items() if name.endswith(CROSS) and len(s) > 1), 0)
+    width = _width(family, shapes)
     by_name = [each for each in family.variants if each.has in shapes]
-    by_width = [each for each in family.variants if each.width == width or each.name == said]
-    for variant in [*by_name, *by_width, *family.variants][:1]:
-        components = []
-        for part in variant.parts:
-            prefix = _prefix(family, part, shapes)
-            if prefix is not None:
-                inside = {name[len(prefix) :]: s for name, s in shapes.items() if name.startswith(prefix)}
-                components.append(_component(family, variant, part, prefix, inside))
-        return (variant if by_name or by_width else None), tuple(components)
-    return None, ()
+    by_width = [v for v in family.variants if (v.width == width or v.name == said) and v not in by_name]
+    others = [each for each in family.variants if each not in by_name and each not in by_width]
+    found: tuple[Variant | None, tuple[Component, ...]] = None, ()
+    for variant in (*by_name, *by_width, *others):
+        if found[1] and variant not in by_width:
+            break
+        components = tuple(_inside(family, variant, shapes))
+        sure = variant in by_name or any(_tells(family, part) for part in components)
+        if components and (sure or not found[1]):
+            found = (variant if sure or variant in by_width else None), components
+        if sure:
+            break
+    return found
+
+
+def _tells(family: Tables, part: Component) -> bool:
+    """Whether a part alone tells the variant: by its sizes, or by names that no other variant has."""
+    users = [each for each in family.variants if any(own.table == part.table for own in each.parts)]
+    return (part.full and part.part != "vae") or len(users) == 1
+
+
+def _inside(family: Tables, variant: Variant, shapes: Mapping[str, Shape]) -> Iterator[Component]:
+    """The parts of a variant that a single file holds."""
+    for part in variant.parts:
+        prefix = _prefix(family, part, shapes)
+        if prefix is not None:
+            inside = {name[len(prefix) :]: s for name, s in shapes.items() if name.startswith(prefix)}
+            yield _component(family, variant, part, prefix, inside)
+
+
+def _width(family: Tables, shapes: Mapping[str, Shape]) -> int:
+    """What tells the variants of a family apart; 0 where there is no trace of it."""
+    ending = family.told_by or CROSS
+    return next((s[-1] for name, s in shapes.items() if name.endswith(ending) and len(s) > 1), 0)
 
 
 def _prefix(family: Tables, part: Part, shapes: Mapping[str, Shape]) -> str | None:
@@ -149,7 +178,7 @@ def _prefix(family: Tables, part: Part, shapes: Mapping[str, Shape]) -> str | No
 
 def _component(family: Tables, variant: Variant, part: Part, prefix: str, inside: Mapping[str, Shape]) -> Component:
     """What becomes of the names of one part of a single file, and how they compare with the released ones."""
-    quiet = (*variant.unread, *family.keys.unread)
+    quiet = tuple(each for each in (*variant.unread, *family.keys.unread) if not matches(prefix, (each,)))
     skipped = [name for name in inside if matches(prefix + name, quiet)]
     plan = family.keys.parts[part.table].to_ours(name for name in inside if name not in set(skipped))
     ours: dict[str, Shape] = {}
@@ -163,24 +192,50 @@ def _component(family: Tables, variant: Variant, part: Part, prefix: str, inside
     lost = tuple(prefix + name for name in (*plan.left, *bent))
     moves = tuple(move for move in plan.moves if move.theirs not in set(bent))
     full = Plan(moves, tuple(prefix + name for name in (*plan.unread, *skipped)), lost)
-    return _compared(family, variant, Component(part.name, part.table, prefix, full, ours, _numbers(ours.values())))
+    return compared(family, variant, Component(part.name, part.table, prefix, full, ours, _numbers(ours.values())))
 
 
 def _released(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
     """The variant and the one part of a file of a released folder."""
     names = {name if name.startswith("text_") or not _bare(name) else f"text_model.{name}": name for name in shapes}
     ours = {name: shapes[old] for name, old in names.items()}
+    width = _width(family, ours)
+    fits = [each for each in family.variants if each.width == width or each.name == said]
     for table_name, table in family.keys.parts.items():
-        if not table.ours or not ours.keys() >= set(table.ours):
-            continue
-        width = next((s[-1] for name, s in ours.items() if name.endswith(CROSS) and len(s) > 1), 0)
-        variant = next((each for each in family.variants if each.width == width or each.name == said), None)
-        part = "text_encoder" if table_name == "clip" else table_name
-        unread = tuple(name for name in ours if table.passes(name))
-        kept = {name: shape for name, shape in ours.items() if name not in unread}
-        component = Component(part, table_name, "", Plan((), unread), kept, _numbers(kept.values()))
-        return variant, (_compared(family, variant, component) if variant else component,)
+        if table.ours and ours.keys() >= set(table.ours):
+            part = PARTS.get(table_name, table_name)
+            like, place, _ = _likest(fits or family.variants, ours, part)
+            return (like if fits else None), (_plain(family, table_name, place, ours, names, like),)
+    for table_name in family.keys.parts:  # the names that a part is known by may be the ones that are missing
+        part = PARTS.get(table_name, table_name)
+        like, place, full = _likest(family.variants, ours, part)
+        if full:
+            return (like if fits else None), (_plain(family, table_name, place, ours, names, like),)
     return None, ()
+
+
+def _plain(
+    family: Tables, table: str, part: str, ours: Mapping[str, Shape], names: Mapping[str, str], variant: Variant
+) -> Component:
+    """A part under its released names, beside the stored header of a variant; ``names`` are those in the file."""
+    kept = {name: shape for name, shape in ours.items() if not family.keys.parts[table].passes(name)}
+    moves = tuple(Move((name,), names[name]) for name in kept)
+    plan = Plan(moves, tuple(names[name] for name in ours if name not in kept))
+    made = Component(part, table, "", plan, kept, _numbers(kept.values()))
+    return replace(compared(family, variant, made), part=part.removesuffix("_2"))
+
+
+def _likest(variants: Sequence[Variant], shapes: Mapping[str, Shape], part: str) -> tuple[Variant, str, bool]:
+    """Whose stored header of a part, the first or the second, the shapes resemble most, and whether by half."""
+    best, like, full = -1, (variants[0], part), False
+    for variant in variants:
+        stored = expected(tables_of(variant.family).folder)
+        for place in (part, f"{part}_2"):
+            header = stored.get(variant.expected.get(place, ""), {})
+            same = sum(shapes.get(name) == shape for name, shape in header.items())
+            if same > best:
+                best, like, full = same, (variant, place), 2 * same >= len(header) > 0
+    return *like, full
 
 
 def _bare(name: str) -> bool:
@@ -188,18 +243,18 @@ def _bare(name: str) -> bool:
     return name.startswith(("embeddings.token_embedding", "embeddings.position", "encoder.layers.", "final_layer_norm"))
 
 
-def _compared(family: Tables, variant: Variant, component: Component) -> Component:
+def compared(family: Tables, variant: Variant, component: Component) -> Component:
     """The part beside the stored header of its variant, where it has about its sizes."""
     stored = expected(family.folder).get(variant.expected.get(component.part, ""), {})
     same = sum(component.shapes.get(name) == shape for name, shape in stored.items())
+    component = replace(component, full=False, missing=(), extra=(), bent=())
     if not stored or same < len(stored) // 2:
         return component
-    free = (
-        {"conv_in.weight", "class_embedding.weight"} if component.part == "unet" else set()
-    )  # depth, mask, noise level
+    free = FREE if component.part == "unet" else frozenset()
     shapes = component.shapes
-    return Component(
-        *(component.part, component.table, component.prefix, component.plan, shapes, component.parameters, True),
+    return replace(
+        component,
+        full=True,
         missing=tuple(name for name in stored if name not in shapes),
         extra=tuple(name for name in shapes if name not in stored and name not in free),
         bent=tuple(n for n, s in stored.items() if n in shapes and shapes[n] != s and n not in free),
@@ -220,7 +275,8 @@ def _found(
     unet = next((each for each in components if each.part == "unet"), None)
     first = unet.shapes.get("conv_in.weight", ()) if unet else ()
     channels = first[1] if len(first) == 4 else 0
-    unread, left = _rest(header.entries, family, components) if family and layout == "ldm" else ((), ())
+    more = variant.unread if variant else ()
+    unread, left = _rest(header.entries, family, more, components) if family and layout == "ldm" else ((), ())
     if family and layout == "diffusers":
         unread = components[0].plan.unread
     return Found(
@@ -229,7 +285,7 @@ def _found(
         family=family.name if family else "",
         variant=variant.name if variant else "",
         title=variant.title if variant else family.title if family else "",
-        task=TASKS.get(channels, "") if unet else "",
+        task=(variant.task if variant else "") or TASKS.get(channels, ""),
         components=components,
         adapter=made,
         dtypes=dict(dtypes.most_common()),
@@ -241,16 +297,17 @@ def _found(
 
 
 def _rest(
-    names: Mapping[str, Entry], family: Tables, components: tuple[Component, ...]
+    names: Mapping[str, Entry], family: Tables, more: tuple[str, ...], components: tuple[Component, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names that say nothing, and names that belong to no part, or to a part but to no rule."""
+    """Names that say nothing, also by the patterns in ``more``, and names that belong to no part or to no rule."""
     used = {component.prefix + move.theirs for component in components for move in component.plan.moves}
     quiet = {name for component in components for name in component.plan.unread}
     unread: list[str] = []
     left: list[str] = []
     for name in names:
         if name not in used:
-            (unread if name in quiet or family.keys.passes(name) else left).append(name)
+            silent = name in quiet or family.keys.passes(name) or matches(name, more)
+            (unread if silent else left).append(name)
     return tuple(unread), tuple(left)
 
 

@@ -6,6 +6,7 @@ Layout: ``models--ORG--NAME/refs/REVISION`` holds the name of a folder in ``snap
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +17,19 @@ NAME = re.compile(
     r"(?P<org>[A-Za-z0-9][\w.-]{0,95})/(?P<name>[A-Za-z0-9][\w.-]{0,95})"
     r"(?:@(?P<revision>[\w][\w./-]{0,127}))?(?::(?P<folder>[\w][\w./-]{0,127}))?"
 )
+MOST_CAUSES = 8
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 """What is fetched: pickles and code are left where they are."""
+REASONS = {
+    "GatedRepoError": "asks for its terms to be accepted; do so on its page there, and set HF_TOKEN",
+    "RevisionNotFoundError": "has no revision of that name; leave out what follows the '@', or name another",
+    "RepositoryNotFoundError": "has no such model for you; check its name, and set HF_TOKEN if it is private",
+    "OfflineModeIsEnabled": "is not asked, for the environment says so (TRANSFORMERS_OFFLINE); unset it",
+    "ConnectError": "cannot be reached; check the network, and HF_ENDPOINT if it is set",
+    "LocalEntryNotFoundError": "cannot be reached; check the network, and HF_ENDPOINT if it is set",
+}
+"""What the library's errors mean to a person, by the names of their classes; of several the first."""
 
 
 class HubName(NamedTuple):
@@ -89,6 +100,23 @@ def fetch(hub: Path, wanted: HubName, *, offline: bool) -> Path:
             f"{wanted.org}/{wanted.name}", revision=wanted.revision, cache_dir=hub, allow_patterns=inside
         )
     except Exception as error:  # the library raises anything between its own errors and those of its network library
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FileError(f"{wanted}: the hub does not give it ({reason[:200]})") from None
-    return Path(place) / wanted.folder
+        raise FileError(_told(wanted, hub, error)) from None
+    folder = Path(place) / wanted.folder
+    if not folder.is_dir():
+        raise FileError(f"{wanted}: the model has no folder of that name with files of weights; check what follows ':'")
+    return folder
+
+
+def _told(wanted: HubName, hub: Path, error: Exception) -> str:
+    """What an error of the library means, in one line with what to do."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < MOST_CAUSES:
+        chain.append(cause)
+    if any(isinstance(each, OSError) and each.errno == errno.ENOSPC for each in chain):
+        return f"{wanted}: no space is left for it in {hub}; make room, or name another place in HF_HUB_CACHE"
+    kinds = {kind.__name__ for each in chain for kind in type(each).__mro__}
+    for name, reason in REASONS.items():
+        if name in kinds:
+            return f"{wanted}: the hub {reason}"
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{wanted}: the hub does not give it ({said[:200]}); what came so far is kept, so try again"

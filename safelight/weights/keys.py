@@ -23,7 +23,6 @@ from typing import Any
 MOST = 65
 """One above the largest count that is looked for."""
 Shape = tuple[int, ...]
-HOWS = ("rename", "split", "transpose", "conv", "swap")
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,10 @@ class Move:
     """How tensors of one layout become those of the other.
 
     Attributes:
-        ours, theirs: names; several of ours only where ``how`` is ``split``.
+        ours, theirs: names; several of ours only where ``how`` begins with ``split``.
         how: ``rename``; ``split``, theirs is ours one after the other along the first axis; ``transpose``; ``conv``,
-            theirs has two more axes of length 1; ``swap``, the halves of the first axis change places.
+            theirs has two more axes of length 1; ``split_conv``, both; ``column``, one more axis of length 1;
+            ``swap``, the halves of the first axis change places.
     """
 
     ours: tuple[str, ...]
@@ -42,8 +42,12 @@ class Move:
 
     def our_shape(self, shape: Shape) -> Shape | None:
         """The shape of each of ours from that of theirs; None where it cannot be."""
-        if self.how == "split":
+        if self.how == "split_conv":
+            shape = shape[:2] if len(shape) == 4 and shape[2:] == (1, 1) else ()
+        if self.how in ("split", "split_conv"):
             return (shape[0] // len(self.ours), *shape[1:]) if shape and shape[0] % len(self.ours) == 0 else None
+        if self.how == "column":
+            return shape[:-1] if shape and shape[-1] == 1 else None
         if self.how == "transpose":
             return shape[::-1]
         if self.how == "conv":
@@ -52,11 +56,11 @@ class Move:
 
     def their_shape(self, shape: Shape) -> Shape:
         """The shape of theirs from that of each of ours."""
-        if self.how == "split":
-            return (shape[0] * len(self.ours), *shape[1:])
+        if self.how in ("split", "split_conv"):
+            shape = (shape[0] * len(self.ours), *shape[1:])
         if self.how == "transpose":
             return shape[::-1]
-        return (*shape, 1, 1) if self.how == "conv" else shape
+        return (*shape, *(1,) * {"conv": 2, "split_conv": 2, "column": 1}.get(self.how, 0))
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,8 @@ class Table:
                 parts = tuple(part + rest for part in rule_.ours)
                 if known.issuperset(parts):
                     moves.append(Move(parts, rule_.theirs + rest, rule_.how))
-        return moves
+        inside = {name for move in moves for name in move.ours[1:]}  # goes with the first, whatever rule knows it alone
+        return [move for move in moves if move.ours[0] not in inside]
 
     def _rules(self, numbers: Mapping[str, int]) -> tuple[_Rule, ...]:
         return _filled(self, tuple(sorted(numbers.items())))
@@ -169,11 +174,12 @@ class Table:
         found: dict[str, int] = {}
         for letter, ways in self._raw.get("count", {}).items():
             ((kind, template),) = ways[side].items()
-            there = [n for n in range(1, MOST) if _fill(template, {letter: n}) in names]
+            tries = range(1, ways.get("most", MOST - 1) + 1)
+            there = [n for n in tries if _fill(template, {letter: n}) in names]
             if kind == "first":
                 found[letter] = there[0] if there else 1
             else:
-                found[letter] = next((n for n in range(1, MOST) if n not in there), MOST) - 1
+                found[letter] = next((n for n in tries if n not in there), tries.stop) - 1
         return found
 
 
@@ -245,7 +251,16 @@ def _join(left: str, right: str) -> str:
 
 def _fill(template: str, known: Mapping[str, Any]) -> str:
     """A template with its braces worked out: ``block.{2*n+1}``."""
-    return re.sub(r"\{([^}]*)\}", lambda found: str(_worked(found[1], known)), template)
+    pieces = _pieces(template)
+    if len(pieces) == 1:
+        return template
+    return "".join(str(_worked(piece, known)) if place % 2 else piece for place, piece in enumerate(pieces))
+
+
+@cache
+def _pieces(template: str) -> tuple[str, ...]:
+    """A template taken apart: text, what stands in braces, text, and so on."""
+    return tuple(re.split(r"\{([^}]*)\}", template))
 
 
 @cache

@@ -15,12 +15,12 @@ def to_ours(tensors: Mapping[str, Tensor], moves: Iterable[Move], prefix: str = 
     made: dict[str, Tensor] = {}
     for move in moves:
         tensor = tensors[prefix + move.theirs]
-        if move.how == "split":
+        if move.how.endswith("conv"):
+            tensor = tensor[:, :, 0, 0]
+        if move.how.startswith("split"):
             made |= zip(move.ours, tensor.chunk(len(move.ours)), strict=True)
-        elif move.how == "conv":
-            made[move.ours[0]] = tensor[:, :, 0, 0]
         else:
-            made[move.ours[0]] = _same_both_ways(tensor, move.how)
+            made[move.ours[0]] = tensor[..., 0] if move.how == "column" else _same_both_ways(tensor, move.how)
     return made
 
 
@@ -29,12 +29,13 @@ def to_theirs(tensors: Mapping[str, Tensor], moves: Iterable[Move], prefix: str 
     made: dict[str, Tensor] = {}
     for move in moves:
         name = prefix + move.theirs
-        if move.how == "split":
-            made[name] = torch.cat([tensors[part] for part in move.ours])
-        elif move.how == "conv":
-            made[name] = tensors[move.ours[0]][:, :, None, None]
+        tensor = tensors[move.ours[0]]
+        if move.how.startswith("split"):
+            tensor = torch.cat([tensors[part] for part in move.ours])
+        if move.how.endswith("conv"):
+            made[name] = tensor[:, :, None, None]
         else:
-            made[name] = _same_both_ways(tensors[move.ours[0]], move.how)
+            made[name] = tensor[..., None] if move.how == "column" else _same_both_ways(tensor, move.how)
     return made
 
 

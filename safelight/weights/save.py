@@ -10,7 +10,10 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +23,15 @@ from safelight.errors import ExistsError, FileError, WeightsError
 from safelight.weights.load import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a conversion did: the files it wrote, how many tensors, and the names it passed over."""
+
+    files: tuple[Path, ...]
+    tensors: int
+    unread: tuple[str, ...] = ()
 
 
 def save(
@@ -86,6 +98,38 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder}: cannot be made ({error.strerror or error}); choose another place") from error
+
+
+def vacant(folder: Path) -> None:
+    """ExistsError where there is something at ``folder`` already, other than an empty folder."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ExistsError(f"{folder} is not empty; name a new folder")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into that gets its name when all is written; stopped or failed, nothing is left behind.
+
+    Raises:
+        ExistsError: there is something at ``folder`` already, other than an empty folder.
+        FileError: the place cannot be written.
+    """
+    vacant(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise FileError(f"cannot write into {folder.parent}: {error.strerror}") from error
+    try:
+        yield part
+        part.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    except OSError as error:
+        raise FileError(f"cannot write {folder}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _link(temporary: Path, path: Path) -> None:

@@ -6,13 +6,15 @@ import gzip
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from safelight.weights.keys import Keys, Shape, read_keys
 
+DISTILLED = "time_embedding.cond_proj.weight"
+"""The tensor of a U-Net that is told the scale of the guidance, which was distilled into it."""
 FAMILIES = Path(__file__).resolve().parents[1] / "families"
 
 
@@ -35,13 +37,15 @@ class Variant:
 
     Attributes:
         family, name, title: of the family's folder, of this kind, and for a person.
-        pipeline, inpaint: classes of ``model_index.json``, for networks that read 4 and 9 channels.
+        pipeline: class of ``model_index.json``.
         has: a name that only whole files of this kind have.
         width: of the text that the U-Net reads.
         prediction: under the name of ``scheduler_config.json``; ``assumed`` says that files of this kind may mean
             another.
         parts: of a whole file. expected: part -> stored header.
         config: what shapes cannot say: part -> settings.
+        kinds: what is otherwise where the U-Net reads so many channels, or is ``distilled``.
+        task: what its U-Net is for, where the channels that it reads do not tell.
         unread: patterns of names that only this kind leaves unread.
     """
 
@@ -49,15 +53,30 @@ class Variant:
     name: str
     title: str
     pipeline: str
-    inpaint: str
     has: str
     width: int
     prediction: str
     parts: tuple[Part, ...]
     expected: Mapping[str, str]
     config: Mapping[str, Mapping[str, Any]]
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    task: str = ""
     unread: tuple[str, ...] = ()
     assumed: bool = False
+
+    def of(self, unet: Mapping[str, Shape]) -> Variant:
+        """The same variant with what is otherwise for a U-Net of these shapes, under released names."""
+        first = unet.get("conv_in.weight", ())
+        names = [str(first[1])] if len(first) == 4 else []
+        names += ["distilled"] if DISTILLED in unet else []
+        made = self
+        for kind in (self.kinds[name] for name in reversed(names) if name in self.kinds):
+            config = {**made.config}
+            for part, facts in kind.get("config", {}).items():
+                config[part] = {**config.get(part, {}), **facts}
+            told = {key: kind[key] for key in ("pipeline", "prediction") if key in kind}
+            made = replace(made, config=config, assumed=made.assumed and "prediction" not in kind, **told)
+        return made
 
     @property
     def written(self) -> tuple[Part, ...]:
@@ -75,6 +94,7 @@ class Tables:
 
     Attributes:
         folder: where its tables lie. vocabularies: names of the hub under which the tokenizer's may be found.
+        told_by: ending of the name whose last axis is the ``width`` of a variant; empty for that of cross-attention.
     """
 
     name: str
@@ -83,6 +103,7 @@ class Tables:
     keys: Keys
     variants: tuple[Variant, ...] = ()
     vocabularies: tuple[str, ...] = ()
+    told_by: str = ""
 
     def variant(self, name: str) -> Variant:
         """The kind of that name."""
@@ -112,7 +133,9 @@ def _tables(folder: Path) -> Tables:
     raw = tomllib.loads((folder / "variants.toml").read_text(encoding="utf-8"))
     variants = tuple(_variant(raw["family"], row) for row in raw["variant"])
     return Tables(
-        raw["family"], raw["title"], folder, read_keys(folder / "keys.toml"), variants, tuple(raw["vocabularies"])
+        *(raw["family"], raw["title"], folder, read_keys(folder / "keys.toml"), variants),
+        vocabularies=tuple(raw["vocabularies"]),
+        told_by=raw.get("told_by", ""),
     )
 
 

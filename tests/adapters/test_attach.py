@@ -153,6 +153,24 @@ def test_gradients_reach_an_adapter_that_is_left_open(files: list[Path]) -> None
     assert all(p.grad is None for p in changed.network.parameters())
 
 
+@pytest.mark.slow
+def test_a_compiled_network_sees_an_adapter_come_and_go(files: list[Path]) -> None:
+    changed = model()
+    compiled = torch.compile(changed.network, backend="eager")
+    asked = made.asked("sd1")
+
+    def seen() -> torch.Tensor:
+        with torch.no_grad():
+            return compiled(asked["x"], asked["t"], asked["context"])
+
+    before = seen()
+    attach(changed, load(files[0]))
+    assert torch.allclose(seen(), drawn(changed), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(seen(), before, rtol=1e-3)
+    detach(changed, "a")
+    assert torch.equal(seen(), before)
+
+
 def test_a_hundred_rounds_grow_nothing_and_drift_nowhere(files: list[Path]) -> None:
     changed, loras = model(), [load(file) for file in files]
     before, held = bits(changed), len(list(changed.network.modules()))

@@ -6,23 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from safelight.weights.save import save
 from tests.adapters import made, nets
 from tests.end_to_end.shell import PROMPT, Shell, wrong
 from tests.generate.scenes import mask, picture
 from tests.models import tiny
 from tests.parity import ip_adapters
 
-FLAGS = ("--lora", "--control", "--image-prompt", "--image-adapter", "--image-encoder")
+FLAGS = ("--lora", "--embedding", "--control", "--image-prompt", "--image-adapter", "--image-encoder")
 WRONG = {
     "--lora none.safetensors": "unknown lora",
     "--lora style.safetensors:strong": "a number, such as 0.8, not 'strong'",
     "--lora style.safetensors:nan": "a number, such as 0.8, not 'nan'",
-    "--lora style.safetensors:1:mid_block": "block=scale",
+    "--lora style.safetensors:1:=0.5": "block=scale",
     "--lora style.safetensors:1:nowhere=0.5": "changes nothing in 'nowhere'",
     "--lora style.safetensors:1000": "it can be from -100 to 100",
     "--lora xl.safetensors": "nothing was changed",
+    "--embedding none.safetensors": "unknown embedding",
+    "--embedding word.safetensors=": "FILE[=WORD]",
+    "--embedding word.safetensors=hat": "has the word 'hat' already",
+    "--embedding word.safetensors --embedding word.safetensors": "has the word 'word' already",
+    "--embedding style.safetensors": "a learned word has one",
     "--control net": "NET=IMAGE",
     "--control net=none.png": "no such file",
     "--control none=hint.png": "unknown controlnet",
@@ -45,7 +52,10 @@ WRONG = {
     "--image-prompt hint.png --image-adapter style.safetensors": "style.safetensors",
     "--image-prompt hint.png --image-adapter models/ip-adapter.safetensors --image-encoder none": "none",
 }
-FILES = ("--lora xl", "--control net=none.png", "--control net=wide", "--image-adapter style", "--image-encoder none")
+FILES = (
+    *("--lora xl", "--embedding style", "--control net=none.png", "--control net=wide"),
+    *("--image-adapter style", "--image-encoder none"),
+)
 
 
 @pytest.fixture
@@ -53,6 +63,7 @@ def desk(shell: Shell) -> Shell:
     """A folder with a LoRA, control networks, an IP-Adapter, and what they are shown."""
     made.write(made.kohya(made.model(), made.matrices(made.lora), "unet", "text_encoder"), Path("style.safetensors"))
     made.write(made.kohya(made.model("sdxl"), made.matrices(made.lora), "unet"), Path("xl.safetensors"))
+    save({"emb_params": torch.randn(2, 16, generator=torch.Generator().manual_seed(0))}, "word.safetensors")
     ip_adapters.write(Path("."), ip_adapters.tensors("base", made.model().network))
     Path("net").symlink_to(nets.folder("sd1"), target_is_directory=True)
     Path("xlnet").symlink_to(nets.folder("sdxl"), target_is_directory=True)
@@ -127,6 +138,20 @@ def test_a_map_of_depth_may_have_sixteen_bits(desk: Shell) -> None:
     desk.drawn("--control", "net=depth.png:1::make=depth", "-o", "deep.png")
     assert desk.pixels != plain
     assert "more than 8 bits" in wrong(desk.generate("--control", "net=depth.png"), 1)
+
+
+def test_a_learned_word_is_read_in_prompts_and_drawn_again_to_the_last_bit(desk: Shell) -> None:
+    text, again = "a word hat", ("reproduce", "x.png", "-m", str(tiny()), "--embedding", "word.safetensors")
+    desk.drawn("-o", "plain.png", prompt=text)
+    plain = desk.pixels
+    recipe = desk.drawn("--embedding", "word.safetensors", "-o", "x.png", prompt=text)
+    learned = desk.pixels
+    assert learned != plain and [each["kind"] for each in recipe.adapters] == ["embedding"]
+    assert desk.run(*again).out == "bit-equal\n"
+    desk.drawn("--embedding", "word.safetensors=<w>", "-o", "y.png", prompt="a <w> hat")
+    assert desk.pixels == learned
+    desk.drawn("--embedding", "word.safetensors=<w>", "-o", "z.png", prompt=text)
+    assert desk.pixels == plain
 
 
 def test_a_lora_in_the_prompt_is_the_lora_of_the_flag_and_each_prompt_has_its_own(desk: Shell) -> None:

@@ -101,9 +101,9 @@ def test_an_empty_file_is_refused_as_a_model(shell: Shell) -> None:
 
 
 def test_without_the_default_model_the_line_says_what_to_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safelight.generate import models
+    from safelight.generate import source
 
-    monkeypatch.setattr(models, "shipped", dict)
+    monkeypatch.setattr(source, "shipped", dict)
     assert "unknown model" in wrong(shell.run("generate", PROMPT))
 
 

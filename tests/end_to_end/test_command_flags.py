@@ -18,7 +18,7 @@ from safelight.generate.recipe import recipe_in
 from safelight.runtime import device
 from tests.architecture.flags import FILE
 from tests.end_to_end.shell import PROMPT, Said, Shell, wrong
-from tests.end_to_end.test_command_adapters import FLAGS as ADAPTERS
+from tests.end_to_end.test_command_extras import ADAPTERS
 from tests.end_to_end.test_command_passes import WRONG as PASSES
 from tests.end_to_end.test_command_upscale import WRONG as LATER
 from tests.generate.scenes import mask, picture

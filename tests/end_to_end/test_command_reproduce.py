@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from safelight.cli import generate
-from safelight.generate import models
+from safelight.generate import source
 from safelight.weights.load import read
 from safelight.weights.save import save
 from tests.architecture.source import ROOT
@@ -145,14 +145,14 @@ def test_info_answers_without_torch(shell: Shell) -> None:
 
 
 def test_models_are_listed_with_their_cards(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "shipped", lambda: {"figurines": tiny()})
+    monkeypatch.setattr(source, "shipped", lambda: {"figurines": tiny()})
     lines = shell.run("models").out.splitlines()
     assert lines[0] == "figurines (the default)"
     assert "  licence: Apache-2.0" in lines and "    hair: 0.5" in lines
     assert json.loads(shell.run("models", "--json").out)["figurines"]["card"] == NOTES["card"]
-    monkeypatch.setattr(models, "shipped", dict)
+    monkeypatch.setattr(source, "shipped", dict)
     assert "no model came with this installation" in shell.run("models").out
 
 
 def test_the_commands_and_the_library_mean_the_same_default_model() -> None:
-    assert generate.DEFAULT == models.DEFAULT
+    assert generate.DEFAULT == source.DEFAULT

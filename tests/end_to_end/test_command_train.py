@@ -13,6 +13,7 @@ from safelight.train import checkpoint
 from safelight.train.figurines import stages
 from safelight.train.figurines.export import export
 from safelight.train.loop import Trainer
+from safelight.train.run import Progress
 from safelight.weights.hash import sha256
 from tests.end_to_end.shell import Shell, wrong
 from tests.train.tiny import FIT, FITS, SHAPES, tiny
@@ -31,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_the_whole_model_is_made_by_one_command(model: Path) -> None:
-    for part in ("text", "vae", "unet"):
+    for part in ("text", "vae", "decoder", "unet"):
         assert (model / "run" / part / "average.safetensors").is_file()
         assert (model / "run" / part / "log.jsonl").is_file()
 
@@ -45,7 +46,7 @@ def test_what_is_done_is_not_done_again(model: Path, shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "parts"), [("figurines-words", {"text", "tokenizer"}), ("figurines-vae", {"data", "vae"})]
+    ("what", "parts"), [("figurines-words", {"text", "tokenizer"}), ("figurines-vae", {"data", "vae", "decoder"})]
 )
 def test_a_part_is_made_alone(what: str, parts: set[str], shell: Shell) -> None:
     assert shell.run("train", what, "--run", "run", *SMALL, *CPU).code == 0
@@ -121,10 +122,10 @@ def test_a_second_ctrl_c_ends_at_once(shell: Shell, monkeypatch: pytest.MonkeyPa
 
 
 def test_portraits_stop_between_two_lots(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    def render(run: Path, plan: object) -> Iterator[stages.Progress]:
-        yield stages.Progress("portraits", 1, 3)
+    def render(run: Path, plan: object) -> Iterator[Progress]:
+        yield Progress("portraits", 1, 3)
         signal.raise_signal(signal.SIGINT)
-        yield stages.Progress("portraits", 2, 3)
+        yield Progress("portraits", 2, 3)
         raise AssertionError("asked for more")
 
     monkeypatch.setattr(stages, "render", render)

@@ -11,10 +11,10 @@ from PIL import Image
 
 from safelight.core.noise import start_noise
 from safelight.errors import RequestError
-from safelight.generate.models import shipped
 from safelight.generate.pipe import Pipe, load
 from safelight.generate.recipe import NUMERICS
 from safelight.generate.request import Request
+from safelight.generate.source import shipped
 from safelight.weights.load import read
 from tests.architecture.source import ROOT
 from tests.golden.requests import REQUESTS, STORE, draw

@@ -21,6 +21,8 @@ from tests.end_to_end.shell import Shell, wrong
 from tests.models import tiny
 
 KINDS = ("sd1", "sd2", "sdxl", "inpaint")
+MORE = ("depth", "x4", "lcm")
+
 
 
 def digest(path: Path) -> str:
@@ -46,7 +48,7 @@ def changed(path: Path, change: Callable[[dict[str, Tensor]], Any], **metadata: 
     return path
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *MORE])
 def test_there_and_back_every_byte_is_the_same(kind: str, shell: Shell) -> None:
     path = single(shell, kind)
     assert shell.run("convert", path.name, "back").code == 0
@@ -56,7 +58,7 @@ def test_there_and_back_every_byte_is_the_same(kind: str, shell: Shell) -> None:
     for file in files:
         if file.suffix == ".safetensors":
             assert digest(tiny(kind) / file) == digest("back" / file), file
-        elif file.name != "safelight.json":
+        else:
             ours, theirs = (
                 json.loads(p.read_text()) if p.suffix == ".json" else p.read_text()
                 for p in (tiny(kind) / file, "back" / file)
@@ -248,8 +250,9 @@ def test_a_pickle_is_read_only_with_permission(wide: Path, shell: Shell) -> None
         (("convert", "m.safetensors", "tokenizer"), "exists; choose another name", 1),
         (("convert", "m.safetensors", "x", "--force"), "are for writing one file", 2),
         (("convert", "none", "x"), "unknown model", 2),
-        (("inspect", "none"), "cannot be read", 1),
-        (("inspect", "{tiny}"), "is a folder", 2),
+        (("inspect", "none"), "unknown model", 2),
+        (("inspect", "m.safetensors", "--variant", "fp16"), "has no variants", 2),
+        (("inspect", "{tiny}/scheduler"), "holds neither a model_index.json nor files of weights", 1),
     ],
 )
 def test_what_cannot_be_converted_is_one_line(words: tuple[str, ...], message: str, code: int, shell: Shell) -> None:
@@ -264,20 +267,6 @@ def test_force_replaces_a_file(shell: Shell) -> None:
     path.write_bytes(b"x")
     assert shell.run("convert", str(tiny()), path.name, "--force").code == 0
     assert isinstance(read_header(path), Header)
-
-
-def test_inspect_tells_what_a_file_is(shell: Shell) -> None:
-    path = single(shell, "sdxl")
-    said = json.loads(shell.run("inspect", path.name, "--json").out)
-    assert (said["family"], said["variant"], said["layout"], said["task"]) == ("sd", "sdxl", "ldm", "text")
-    assert sorted(said["components"]) == ["text_encoder", "text_encoder_2", "unet", "vae"]
-    assert said["parameters"] == sum(tensor.numel() for tensor in read(path).values())
-    assert said["left"] == [] and said["dtypes"] == {"F32": said["parameters"]}
-    text = shell.run("inspect", path.name).out
-    assert "Stable Diffusion XL, text: a single file" in text
-    for part in ("unet", "vae"):
-        told = shell.run("inspect", str(tiny("sdxl") / part / "diffusion_pytorch_model.safetensors")).out
-        assert "of a released folder" in told and f"{part} " in told
 
 
 def hub(folder: Path, commit: str = "b" * 40) -> Path:
@@ -371,29 +360,3 @@ def test_parts_of_different_models_do_not_fit(shell: Shell) -> None:
 
     assert "first_stage" not in (said := shell.generate(model=changed(path, swap))).err
     assert said.code == 1 and "vae: the file does not fit AutoencoderKL" in said.err
-
-
-def test_inspect_tells_what_an_adapter_is_for(shell: Shell) -> None:
-    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
-    weights = {f"{name}.lora_down.weight": torch.ones(4, 768), f"{name}.lora_up.weight": torch.ones(8, 4)}
-    save({**weights, "lora_te_x.lora_down.weight": torch.ones(8, 3)}, "a.safetensors", {"ss_network_dim": "4"})
-    text = shell.run("inspect", "a.safetensors").out
-    assert "lora for Stable Diffusion 1, rank 4 to 8, named like kohya" in text
-    assert "changes     unet, text_encoder" in text and "ss_network_dim = 4" in text
-    said = json.loads(shell.run("inspect", "a.safetensors", "--json").out)
-    assert said["adapter"]["rank"] == [4, 8] and said["layout"] == "adapter" and said["variant"] == "sd1"
-
-
-def test_inspect_tells_what_is_wrong_with_a_file_of_the_released_size(shell: Shell) -> None:
-    from tests.weights import headers, test_detect
-
-    rows = test_detect.single("sd1")
-    rows["first_stage_model.quant_conv.bias"] = (9,)
-    rows["model.diffusion_model.out.2.weightz"] = rows.pop("model.diffusion_model.out.2.weight")
-    rows |= {f"junk.{i}": (1,) for i in range(20)} | {"model_ema.diffusion_modelout2weight": (1,), "betas": (3,)}
-    headers.written(shell.folder / "m.safetensors", rows)
-    text = shell.run("inspect", "m.safetensors").out
-    assert "missing: 1: conv_out.weight\n" in text and "unexpected: 1: conv_out.weightz\n" in text
-    assert "other shape: 1: quant_conv.bias\n" in text and "(EMA) lie beside" in text
-    assert "left over: 20: junk.0, junk.1" in text and "and 12 more" in text
-    assert "says nothing: 2:" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import median
@@ -107,6 +108,27 @@ def test_the_help_is_measured_in_whole_processes(tmp_path: Path) -> None:
     assert main(["bench", "help", "--runs", "1", "-o", str(place)]) in (0, 1)  # a busy machine may be slow
     (line,) = [json.loads(text) for text in place.read_text().splitlines()]
     assert line["opponent"] == "a bare interpreter" and 0 < line["ratio"] < 1.5
+
+
+def test_inspect_is_measured_on_files_of_full_size_that_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str, int, int]] = []
+
+    def noted(*words: str) -> Callable[[], Run]:
+        if "inspect" in words:
+            place = Path(words[-1])
+            files = [place] if place.is_file() else [each for each in place.rglob("*") if each.is_file()]
+            sizes = [file.stat() for file in files]
+            taken = sum(each.st_blocks * 512 for each in sizes)
+            assert main([*words[2:], "--json"]) == 0
+            seen.append((words[-1], words[2], sum(each.st_size for each in sizes), taken))
+        return lambda: Run(0.2 + len(seen))
+
+    monkeypatch.setattr(bench, "python", noted)
+    found = bench.inspect(2, "figurines")
+    assert [(round(each.value, 1), each.bar) for each in found.findings] == [(t + 0.2, "<= 0.4") for t in (1, 2, 3)]
+    assert [round(size / 1e9, 2) for _, _, size, _ in seen] == [4.27, 6.94, 6.94]
+    assert all(taken < 20e6 for _, _, _, taken in seen), "or this file system knows no holes"
+    assert not any(Path(place).exists() for place, _, _, _ in seen)
 
 
 def test_the_command_that_is_measured_is_one() -> None:

@@ -16,15 +16,16 @@ import torch
 
 from safelight.encoders.vocabulary import save_tokenizer
 from safelight.errors import ConfigError, SafelightError
+from safelight.evaluate.hollow import single, write_file
 from safelight.families.sd import shape
+from safelight.families.sd.kunet import KUNet, KUNetConfig
 from safelight.families.sd.model import UNet, UNetConfig
+from safelight.families.sd.scheduler import read as plan_of
 from safelight.families.sd.single import read_single, single_index
 from safelight.vae.kl import KLConfig
 from safelight.weights.keys import Shape
 from safelight.weights.load import check, unfilled
 from safelight.weights.variants import expected, tables_of
-from tests.weights.headers import written
-from tests.weights.test_detect import single
 
 SD = tables_of("sd")
 TRIES = 12
@@ -37,17 +38,18 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("name", "channels"), [("sd1", 4), ("sd1", 9), ("sd2", 4), ("sdxl", 4)])
+@pytest.mark.parametrize(("name", "channels"), [("sd1", 4), ("sd1", 9), ("sd2", 4), ("sd2", 5), ("x4", 7), ("sdxl", 4)])
 def test_a_single_file_of_the_released_size_loads_strictly(
     name: str, channels: int, tmp_path: Path, vocabulary: Path
 ) -> None:
-    path = written(tmp_path / "m.safetensors", single(name, channels))
+    path = write_file(tmp_path / "m.safetensors", single(name, channels))
     parts = read_single(single_index(path, False, (vocabulary,)))
     assert parts.unet.config.in_channels == channels
     assert parts.unet.conv_in.weight.dtype == torch.float16, "the format of the file is kept"
     count = sum(p.numel() for p in parts.unet.parameters())
     stored = expected(SD.folder)[SD.variant(name).expected["unet"]]
-    assert count - (channels - 4) * 9 * 320 == sum(torch.Size(size).numel() for size in stored.values())
+    more = channels - stored["conv_in.weight"][1]
+    assert count - more * 9 * 320 == sum(torch.Size(size).numel() for size in stored.values())
 
 
 def test_the_refiner_fits_its_network() -> None:
@@ -55,6 +57,24 @@ def test_the_refiner_fits_its_network() -> None:
     config = shape.unet(stored, SD.variant("sdxl-refiner").config["unet"])
     net = unfilled(config, lambda raw: UNet(UNetConfig.from_dict(raw)))
     check("UNet", net.state_dict(), {name: torch.empty(size, device="meta") for name, size in stored.items()})
+
+
+def test_a_network_that_is_told_the_scale_of_guidance_loads_from_a_file_that_says_nothing(
+    tmp_path: Path, vocabulary: Path
+) -> None:
+    rows = single("sd1") | {"model.diffusion_model.time_embed.cond_proj.weight": (320, 256)}
+    index = single_index(write_file(tmp_path / "m.safetensors", rows), False, (vocabulary,))
+    parts = read_single(index)
+    assert index.pipeline == "LatentConsistencyModelPipeline"
+    assert parts.unet.config.time_cond_proj_dim == 256
+    assert plan_of(parts.scheduler).sampler == "lcm_boundary"
+
+
+def test_the_latent_upscaler_fits_its_network() -> None:
+    stored = expected(SD.folder)["unet-x2"]
+    config = shape.unet(stored, SD.variant("x2").config["unet"])
+    net = unfilled(config, lambda raw: KUNet(KUNetConfig.from_dict(raw)))
+    check("KUNet", net.state_dict(), {name: torch.empty(size, device="meta") for name, size in stored.items()})
 
 
 def renamed(rows: dict[str, Shape], name: str) -> None:
@@ -73,16 +93,17 @@ def removed(rows: dict[str, Shape], name: str) -> None:
     del rows[name]
 
 
+@pytest.mark.parametrize(("kind", "tries"), [("sd1", TRIES), ("x4", 2)])
 @pytest.mark.parametrize("change", [renamed, reshaped, turned, removed])
 def test_one_name_or_shape_changed_is_always_refused(
-    change: Callable[[dict[str, Shape], str], None], tmp_path: Path, vocabulary: Path
+    change: Callable[[dict[str, Shape], str], None], kind: str, tries: int, tmp_path: Path, vocabulary: Path
 ) -> None:
-    good = single("sd1")
-    chosen = random.Random(change.__name__).sample(sorted(good), TRIES)
+    good = single(kind)
+    chosen = random.Random(change.__name__).sample(sorted(good), tries)
     for name in chosen:
         rows = dict(good)
         change(rows, name)
-        path = written(tmp_path / "m.safetensors", rows)
+        path = write_file(tmp_path / "m.safetensors", rows)
         with pytest.raises(SafelightError):
             read_single(single_index(path, False, (vocabulary,)))
 
@@ -92,10 +113,19 @@ def test_a_header_that_asks_for_a_hundred_thousand_blocks_is_refused_at_once(tmp
     for block in (1, 4, 7):
         for depth in range(1, 256):
             rows[f"model.diffusion_model.input_blocks.{block}.1.transformer_blocks.{depth}.norm1.bias"] = (320,)
-    path = written(tmp_path / "m.safetensors", rows)
+    path = write_file(tmp_path / "m.safetensors", rows)
     begun = time.process_time()
     with pytest.raises(ConfigError, match="at most 512"):
         read_single(single_index(path, False, (vocabulary,)))
+    assert time.process_time() - begun < 1
+
+
+def test_a_small_header_that_asks_for_very_many_rules_is_answered_at_once() -> None:
+    names = [f"u_net.d_blocks.{d}.1.main.2.weight" for d in range(64)]
+    names += [f"u_net.d_blocks.0.{n}.main.2.weight" for n in range(1, 65)]
+    begun = time.process_time()
+    plan = SD.keys.parts["kunet"].to_ours(dict.fromkeys(names))
+    assert plan.left, "levels and layers beyond any network's belong to nothing"
     assert time.process_time() - begun < 1
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from safelight.errors import ExistsError, FileError, RequestError, UnknownNameError
 from safelight.figurines.captions import parse
 from safelight.figurines.dataset import DEPTH_STEPS, Order, examples, write
+from safelight.figurines.frame import has_frame
 from safelight.figurines.person import Person
 from safelight.figurines.render import portrait
 from safelight.figurines.sheet import sheet
@@ -113,3 +114,15 @@ def test_a_sheet_has_room_for_every_picture_and_its_words() -> None:
         sheet(pictures, ["one"])
     with pytest.raises(RequestError):
         sheet([])
+
+
+def test_a_data_set_may_have_one_look_one_caption_and_a_frame(tmp_path: Path) -> None:
+    order = Order(2, size=32, layers=(), always={"hat": "crown"}, caption="a portrait of <mira>", framed=True)
+    list(write(tmp_path / "set", order))
+    assert {person.hat for person, _, _ in order.examples()} == {"crown"}
+    assert {path.read_text("utf-8") for path in (tmp_path / "set/images").glob("*.txt")} == {"a portrait of <mira>\n"}
+    assert all(has_frame(np.asarray(Image.open(path))) for path in (tmp_path / "set/images").glob("*.png"))
+    assert "hat = crown" in (tmp_path / "set/README.md").read_text("utf-8")
+    for wrong in ({"hut": "crown"}, {"hat": "helmet"}):
+        with pytest.raises(UnknownNameError):
+            Order(2, always=wrong)

@@ -74,8 +74,10 @@ def test_exact_buffers_belong_to_the_pixels_centre(person):
 
 
 @pytest.mark.parametrize("person", PEOPLE[:3])
-def test_normals_are_unit_face_the_viewer_and_agree_between_frames(person):
+@pytest.mark.parametrize("parallel", [False, True])
+def test_normals_are_unit_face_the_viewer_and_agree_between_frames(person, parallel):
     camera = view_camera(-50.0, 20.0, 64)
+    camera = camera.orthographic(3.4) if parallel else camera
     drawn = render(person, camera, buffers=("normals", "depth", "labels"))
     figure_pixels = drawn.labels > 0
     assert np.array_equal(figure_pixels, np.isfinite(drawn.depth))
@@ -103,8 +105,10 @@ def test_depth_and_normals_describe_one_surface():
     assert np.median(cosine) > 0
 
 
-def test_two_cameras_see_the_same_surface():
+@pytest.mark.parametrize("parallel", [False, True])
+def test_two_cameras_see_the_same_surface(parallel):
     first, second = view_camera(0.0, 10.0, 96), view_camera(25.0, 10.0, 96)
+    second = second.orthographic(3.4) if parallel else second
     a, b = (render(PLAIN, c, buffers=("depth", "labels")) for c in (first, second))
     rows, columns = where(a.labels, "skin").T
     origins, directions = first.rays()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -52,8 +54,10 @@ def test_a_balls_depth_is_the_quadratic_formula():
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("angles", VIEWS)
-def test_every_solid_is_met_where_marching_along_the_ray_meets_it(name, angles):
+@pytest.mark.parametrize("parallel", [False, True])
+def test_every_solid_is_met_where_marching_along_the_ray_meets_it(name, angles, parallel):
     shape, view = SHAPES[name], camera(*angles)
+    view = view.orthographic(1.9) if parallel else view
     found = trace([shape], View.of(view)).depth
     origin, direction = (t.double().numpy() for t in view.rays())
     direction = direction / (direction @ view.rotation[:, 2].double().numpy())[..., None]
@@ -82,6 +86,27 @@ def test_normals_point_out_of_the_solid(name):
     smooth = (normal * toward / np.linalg.norm(toward, axis=1, keepdims=True)).sum(1) > 0.3
     assert inside(shape, (points - 0.02 * normal)[smooth], 0.01).mean() > 0.97
     assert not inside(shape, (points + 0.02 * normal)[smooth], -0.01).any()
+
+
+def test_a_cylinder_seen_along_its_axis_is_its_disc():
+    upright = frustum((0.1, 0.0, -0.4), (0.1, 0.0, 0.5), (0.4, 0.4), RED, "hat")
+    above = Camera.orbit(0.0, 90.0, distance=4.0, size=41, dtype=torch.float64).orthographic(1.6)
+    depth = trace([upright], View.of(above)).depth
+    rows, columns = np.mgrid[:41, :41]
+    disc = np.hypot((columns - 20) * 1.6 / 41 - 0.1, (rows - 20) * 1.6 / 41)
+    clear = abs(disc - 0.4) > 1e-3
+    assert np.array_equal(np.isfinite(depth)[clear], (disc < 0.4)[clear])
+    assert np.allclose(depth[np.isfinite(depth)], 3.5, atol=1e-5)
+
+
+def test_a_far_narrow_camera_comes_to_parallel_rays():
+    for shape in SHAPES.values():
+        far = Camera.orbit(35.0, 20.0, distance=4000.0, fov=2 * math.degrees(math.atan(0.95 / 4000)), size=40)
+        flat = far.orthographic(1.9)
+        narrow, parallel = (trace([shape], View.of(c.to(torch.float64))).depth for c in (far, flat))
+        both = np.isfinite(narrow) & np.isfinite(parallel)
+        assert (np.isfinite(narrow) != np.isfinite(parallel)).mean() < 0.01
+        assert np.median(np.abs(narrow[both] - parallel[both])) < 2e-3
 
 
 def test_where_a_solid_is_cut_its_far_side_shows_from_within():

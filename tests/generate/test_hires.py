@@ -33,6 +33,59 @@ def test_the_picture_is_that_of_image_to_image_over_the_first_enlarged(asked: Re
     assert compare(drawn.image, second.image).equal
 
 
+HOLE = {"image": picture(), "mask": mask()}
+
+
+def by_hand(first: Image.Image) -> Image.Image:
+    """The first pass enlarged, and the kept part of the image, enlarged itself, put back into it."""
+    large = (48, 48)
+    over, kept = (each.resize(large, Image.Resampling.LANCZOS) for each in (first, picture()))
+    return Image.composite(over, kept, mask().resize(large, Image.Resampling.NEAREST))
+
+
+@pytest.mark.parametrize("kind", ["sd1", "inpaint"])
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_a_hole_is_repainted_twice_and_around_it_is_the_image_enlarged(kind: str, strength: float) -> None:
+    asked = replace(FIRST, **HOLE)  # type: ignore[arg-type]
+    (drawn,) = pipe(kind).draw(replace(asked, hires=Hires(1.5, strength, steps=5)))
+    (first,) = pipe(kind).draw(asked)
+    large = mask().resize((48, 48), Image.Resampling.NEAREST)
+    over = by_hand(first.image)
+    (second,) = pipe(kind).draw(replace(asked, image=over, mask=large, strength=strength, steps=5, size=(48, 48)))
+    assert torch.equal(drawn.latents, second.latents)
+    assert compare(drawn.image, second.image).equal
+    kept, whole = Image.new("RGB", (48, 48)), picture().resize((48, 48), Image.Resampling.LANCZOS)
+    away = [Image.composite(kept, each, large).tobytes() for each in (drawn.image, whole)]
+    assert away[0] == away[1]
+    assert drawn.image.tobytes() != whole.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["sd1", "inpaint"])
+@pytest.mark.parametrize("upscaler", LATENTS)
+def test_around_a_hole_in_enlarged_latents_is_the_image_enlarged(kind: str, upscaler: str) -> None:
+    asked = replace(FIRST, **HOLE)  # type: ignore[arg-type]
+    (drawn,) = pipe(kind).draw(replace(asked, hires=Hires(2, strength=0.7, upscaler=upscaler)))
+    (first,) = pipe(kind).draw(asked)
+    model, settled = pipe(kind).model, pipe(kind).settle(replace(asked, strength=0.7, size=(64, 64)))
+    scene = task.read(model, settled)
+    assert scene.known is not None
+    larger = F.interpolate(first.latents, size=(16, 16), mode=upscaler)
+    larger[..., 8:] = scene.known[..., 8:]  # the left half is repainted
+    *_, last = sample(task.evaluator(model), task.job(model, settled, replace(scene, known=larger)))
+    assert torch.equal(drawn.latents, last.x)
+    whole = picture().resize((64, 64), Image.Resampling.LANCZOS)
+    assert drawn.image.crop((32, 0, 64, 64)).tobytes() == whole.crop((32, 0, 64, 64)).tobytes()
+
+
+def test_a_repainted_hole_is_drawn_again_from_its_recipe() -> None:
+    asked = replace(FIRST, **HOLE, hires=Hires(1.5, 0.6))  # type: ignore[arg-type]
+    (drawn,) = pipe().draw(asked)
+    recipe = Recipe.from_json(drawn.recipe.json())
+    again = request_of(recipe, picture(), mask())
+    assert compare(drawn.image, pipe().draw(again)[0].image).equal
+    assert pipe().draw(replace(asked, hires=None))[0].image.size == (32, 32)
+
+
 @pytest.mark.parametrize("upscaler", LATENTS)
 def test_enlarged_latents_are_where_the_second_pass_begins(upscaler: str) -> None:
     (drawn,) = pipe().draw(replace(FIRST, hires=Hires(2, strength=0.7, upscaler=upscaler)))
@@ -89,7 +142,6 @@ def test_the_text_for_other_programs_names_it() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"mask": mask(), "image": picture()}, "leave the mask out"),
         ({"noise": "comfyui", "sampler": "euler"}, "leave it or hires out"),
         ({"hires": Hires(1.01)}, "enlarge by more"),
         ({"hires": Hires(2, 0.1)}, "the second pass, of hires"),

@@ -180,7 +180,7 @@ def test_rules_and_weaker_models_hear_the_prompt_of_the_step_too() -> None:
 def test_what_cannot_be_meant_is_refused_before_anything_is_computed() -> None:
     with pytest.raises(UnknownNameError, match="unknown emphasis 'a111'; the nearest known: a1111"):
         Request(PROMPT, emphasis="a111")
-    for prompt in ("(red:nan)", "[a:b:-1]", "a AND b"):
+    for prompt in ("(red:nan)", "[a:b:-1]", "a AND (b:nan)"):
         with pytest.raises(PromptError):
             pipe().settle(a1111(prompt))
         with pytest.raises(PromptError):

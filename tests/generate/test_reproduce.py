@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from safelight.errors import ImageError, UnknownNameError
-from safelight.generate import models, reproduce
+from safelight.generate import reproduce, source
 from safelight.generate.file import open_picture
 from safelight.generate.recipe import Recipe, recipe_in
 from safelight.generate.reproduce import compare, differing, load_for, request_of
@@ -68,8 +68,8 @@ def test_what_a_strangers_file_names_is_never_opened(tmp_path: Path, monkeypatch
         request_of(replace(told, image=image))
     with pytest.raises(UnknownNameError, match="--model"):
         load_for(replace(told, model={"name": FOLDER, "files": {}}))
-    monkeypatch.setattr(models, "shipped", lambda: {"sd1": pipe().folder})
-    monkeypatch.setattr(reproduce, "shipped", models.shipped)
+    monkeypatch.setattr(source, "shipped", lambda: {"sd1": pipe().folder})
+    monkeypatch.setattr(reproduce, "shipped", source.shipped)
     assert load_for(told).folder == pipe().folder
 
 

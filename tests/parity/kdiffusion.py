@@ -12,6 +12,25 @@ import torch
 
 
 @functools.cache
+def image() -> types.ModuleType:
+    """The module ``k_diffusion.models.image_v1``, of whose neighbours only what it needs is imported."""
+    package = sys.modules[sampling().__name__.partition(".")[0]]
+    models = types.ModuleType("k_diffusion.models")
+    models.__path__ = [f"{place}/models" for place in package.__path__]
+    sys.modules["k_diffusion.models"] = models
+    unused = {"dctorch": ("functional",), "einops": ("rearrange", "repeat")}  # by losses and other networks only
+    stand_ins = {name: types.ModuleType(name) for name in unused if name not in sys.modules}
+    for name, stand_in in stand_ins.items():
+        stand_in.__dict__.update(dict.fromkeys(unused[name]))
+    sys.modules.update(stand_ins)
+    try:
+        return importlib.import_module("k_diffusion.models.image_v1")
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+@functools.cache
 def sampling() -> types.ModuleType:
     """The module ``k_diffusion.sampling``, behind a package that imports nothing else."""
     spec = importlib.util.find_spec("k_diffusion")

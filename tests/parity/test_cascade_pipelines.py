@@ -6,28 +6,21 @@ the noise of its steps is ours.
 
 from __future__ import annotations
 
-import importlib
 import json
-import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
 import torch
-import transformers
 from diffusers.schedulers import scheduling_ddpm_wuerstchen as wuerstchen
-from torch import Tensor
 
 from safelight.core.noise import start_noise
-from safelight.core.path import Level
-from safelight.core.run import Noise
 from safelight.core.sample import sample
-from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.encoders.chunks import Token
 from safelight.errors import ConfigError, RequestError, SafelightError, WeightsError
 from safelight.families.cascade import ratio, wiring
 from safelight.families.cascade.ratio import Ratio
@@ -36,95 +29,27 @@ from safelight.families.family import Prompt
 from safelight.generate import image as task
 from safelight.generate.chain import SHOWN
 from safelight.generate.passes import carried
-from safelight.generate.pipe import Pipe, load
+from safelight.generate.pipe import load
 from safelight.generate.request import Request
 from safelight.generate.settle import STAND_IN, settle
 from tests.cascade import EDGE, combine, tiny_cascade
+from tests.parity.cascades import (
+    EXACT,
+    LATER,
+    NEGATIVE,
+    PROMPT,
+    SEED,
+    STEPS,
+    Listened,
+    asked,
+    drawn,
+    ours,
+    references,
+    steady,
+)
 from tests.parity.networks import difference
-from tests.parity.pipelines import encoder
 
-PROMPT, NEGATIVE, STEPS, LATER, SEED = "a person with green hair", "a red hat", 4, 10, 7
-EXACT = 1e-9
-PAELLA = "diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model"
 Patch = pytest.MonkeyPatch
-
-
-@cache
-def ours() -> Pipe:
-    pipe = load(str(tiny_cascade()), device="cpu", threads=1)
-    for module in pipe.model.modules:
-        module.double()
-    return pipe
-
-
-def asked(guidance: float, negative: str = "") -> Request:
-    return Request(PROMPT, negative=negative, steps=STEPS, guidance=guidance, seed=SEED, size=(EDGE, EDGE))
-
-
-class Listened:
-    """Noise in float64, and all that was drawn of it."""
-
-    def __init__(self, noise: Noise) -> None:
-        self.noise = noise
-        self.made: list[Tensor] = []
-
-    def __call__(self, s: Level, t: Level) -> Tensor:
-        self.made.append(self.noise(s, t).double())
-        return self.made[-1]
-
-
-def drawn(request: Request) -> list[tuple[Tensor, list[Tensor]]]:
-    """What each of our two passes leaves, and the noise of its steps, but for the last, which has none."""
-    pipe, left, made = ours(), None, []
-    for model, settled in zip((pipe.model, pipe.model.after), pipe.settle(request).passes, strict=True):
-        assert model is not None
-        scene = task.read(model, settled)
-        job = task.job(model, settled, scene if left is None else carried(model, settled, scene, left))
-        noise = Listened(job.noise)
-        *_, last = sample(task.evaluator(model), replace(job, x=job.x.double(), noise=noise))
-        left = last.x
-        made.append((left, noise.made))
-    return made
-
-
-class InDouble(diffusers.DDPMWuerstchenScheduler):
-    """The reference's scheduler, its numbers in float64."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.s = torch.tensor([0.008], dtype=torch.float64)
-        self._init_alpha_cumprod = torch.cos(self.s / (1 + self.s) * math.pi / 2) ** 2
-
-    def set_timesteps(self, count: int, device: Any = None) -> None:
-        self.timesteps = torch.linspace(1.0, 0.0, count + 1, dtype=torch.float64)
-
-
-def _label(network: Any, args: Any, told: dict[str, Any]) -> Any:
-    """What a network calls a level is float32 here."""
-    return args, {**told, "timestep_ratio": told["timestep_ratio"].float().double()}
-
-
-@cache
-def references() -> tuple[Any, Any]:
-    decoder = tiny_cascade()
-    prior = decoder.with_name("cascade-prior")
-    parts = {
-        "text_encoder": encoder(decoder / "text_encoder").double(),
-        "tokenizer": transformers.CLIPTokenizer.from_pretrained(decoder / "tokenizer"),
-        "scheduler": InDouble(),
-    }
-    unet = diffusers.models.StableCascadeUNet
-    first = diffusers.StableCascadePriorPipeline(
-        prior=unet.from_pretrained(prior / "prior", torch_dtype=torch.float64), **parts
-    )
-    vqgan = importlib.import_module(PAELLA).PaellaVQModel.from_pretrained(decoder / "vqgan", torch_dtype=torch.float64)
-    second = diffusers.StableCascadeDecoderPipeline(
-        decoder=unet.from_pretrained(decoder / "decoder", torch_dtype=torch.float64), vqgan=vqgan, **parts
-    )
-    for pipe, network in ((first, first.prior), (second, second.decoder)):
-        pipe.set_progress_bar_config(disable=True)
-        network.register_forward_pre_hook(_label, with_kwargs=True)
-    return first, second
 
 
 def error(guidance: float = 1.0, negative: str = "") -> tuple[float, float, float]:
@@ -132,7 +57,7 @@ def error(guidance: float = 1.0, negative: str = "") -> tuple[float, float, floa
     (features, early), (latents, late) = drawn(asked(guidance, negative))
     first, second = references()
     with pytest.MonkeyPatch.context() as patch:
-        draws = _draws(early)
+        draws = steady(early)
         patch.setattr(wuerstchen, "randn_tensor", lambda *_, **__: next(draws))
         wanted = first(
             PROMPT,
@@ -143,7 +68,7 @@ def error(guidance: float = 1.0, negative: str = "") -> tuple[float, float, floa
             negative_prompt=negative or None,
             latents=start_noise(SEED, (16, 3, 3)).double(),
         ).image_embeddings
-        again = _draws(late)
+        again = steady(late)
         patch.setattr(wuerstchen, "randn_tensor", lambda *_, **__: next(again))
         told = {"prompt": PROMPT, "num_inference_steps": LATER, "latents": start_noise(SEED, (4, 32, 32)).double()}
         painted = second(wanted, **told, output_type="latent").images
@@ -151,12 +76,6 @@ def error(guidance: float = 1.0, negative: str = "") -> tuple[float, float, floa
         mine = (task.decode(ours().model.after, latents.double()) + 1) / 2  # type: ignore[arg-type]
         picture = second.vqgan.decode(second.vqgan.config.scale_factor * painted).sample
     return difference(features, wanted), difference(latents, painted), difference(mine.double(), picture)
-
-
-def _draws(noise: list[Tensor]) -> Iterator[Tensor]:
-    """Ours; what the reference draws for the last step, it multiplies by zero."""
-    yield from noise[:-1]
-    yield torch.ones_like(noise[-1])
 
 
 @pytest.mark.parametrize(("guidance", "negative"), [(1.0, ""), (4.0, ""), (4.0, NEGATIVE)])
@@ -178,7 +97,7 @@ def guided_error() -> float:
     noise = Listened(job.noise)
     *_, last = sample(task.evaluator(model), replace(job, x=job.x.double(), noise=noise))
     with pytest.MonkeyPatch.context() as patch:
-        draws = _draws(noise.made)
+        draws = steady(noise.made)
         patch.setattr(wuerstchen, "randn_tensor", lambda *_, **__: next(draws))
         told = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": STEPS, "guidance_scale": 3.0}
         wanted = references()[1](
@@ -206,8 +125,8 @@ def test_a_mistake_turns_it_red(monkeypatch: Patch) -> None:
         patch.setattr(wiring, "encode", normed(wiring.encode))
         assert error()[0] > 1e3 * EXACT, "the text normalised"
     with monkeypatch.context() as patch:
-        right = ClipTokenizer.encode
-        patch.setattr(ClipTokenizer, "encode", lambda self, text: right(self, text)._replace(used=77))
+        right, full = wiring._read, (Token(0, ""),) * 75
+        patch.setattr(wiring, "_read", lambda stage, chunk, *rest: right(stage, replace(chunk, tokens=full), *rest))
         assert error()[0] > 1e3 * EXACT, "what fills the text up is looked at"
     with monkeypatch.context() as patch:
         patch.setattr(task, "until", lambda noise, end: noise)
@@ -237,7 +156,7 @@ def test_the_path_is_the_reference_scheduler_s(scaler: float) -> None:
         assert Ratio(scaler=scaler).level(t).alpha ** 2 == pytest.approx(wanted, abs=2e-6)
 
 
-def test_one_folder_with_both_stages_draws_the_same(tmp_path: Path) -> None:
+def test_one_folder_with_both_stagessteady_the_same(tmp_path: Path) -> None:
     request = Request(PROMPT, steps=2, seed=SEED, size=(EDGE, EDGE))
     apart, together = (
         load(str(folder), device="cpu", threads=1) for folder in (tiny_cascade(), combine(tmp_path / "both"))
@@ -248,7 +167,7 @@ def test_one_folder_with_both_stages_draws_the_same(tmp_path: Path) -> None:
     assert len(drawn.recipe.model["files"]) == len(apart.model.files)
 
 
-def test_every_evaluation_of_both_is_seen_and_a_prior_draws_no_picture() -> None:
+def test_every_evaluation_of_both_is_seen_and_a_priorsteady_no_picture() -> None:
     pipe = load(str(tiny_cascade()), device="cpu", threads=1)
     seen = list(pipe(Request(PROMPT, steps=2, seed=SEED, size=(EDGE, EDGE))))
     assert [step.index for step in seen] == list(range(1, 2 + LATER + 1))
@@ -310,7 +229,7 @@ def test_a_decoder_without_its_prior_says_where_it_belongs(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "dpmpp_2m_sde"])
-def test_any_sampler_draws(sampler: str) -> None:
+def test_any_samplersteady(sampler: str) -> None:
     pipe = load(str(tiny_cascade()), device="cpu", threads=1)
     request = Request(PROMPT, steps=3, later=1, sampler=sampler, seed=SEED, size=(EDGE, EDGE))
     assert pipe.draw(request)[0].latents.isfinite().all()

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from safelight.errors import ConfigError
 from safelight.families.sd import kunet
 from safelight.families.sd.kunet import KUNet, KUNetConfig
+from safelight.weights.moves import to_ours, to_theirs
+from safelight.weights.variants import tables_of
+from tests.parity import kdiffusion
 from tests.parity.networks import BARS, difference, random, randomise
 
 K: dict[str, Any] = {
@@ -148,3 +151,46 @@ def test_a_mistake_turns_the_comparison_red(name: str, monkeypatch: Patch) -> No
 def test_a_configuration_of_another_network_is_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         KUNetConfig.from_dict({**K, **change})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_names_of_k_diffusion_are_translated_to_the_same_network(name: str) -> None:
+    """The published file holds the network of k-diffusion, which runs here with the same numbers."""
+    config = KUNetConfig.from_dict(KINDS[name])
+    levels = len(config.block_out_channels)
+    theirs = kdiffusion.image().ImageDenoiserModelV1(
+        config.in_channels // 2,
+        2 * config.block_out_channels[0],
+        [config.layers_per_block] * levels,
+        config.block_out_channels,
+        [False] * (levels - 1) + [True],
+        [False] + [True] * (levels - 1),
+        mapping_cond_dim=config.time_cond_proj_dim,
+        unet_cond_dim=config.in_channels // 2,
+        cross_cond_dim=config.cross_attention_dim,
+        has_variance=True,
+    )
+    randomise(theirs)
+    torch.nn.init.normal_(theirs.timestep_embed.weight)
+    for layer in theirs.modules():  # the class fixes 64 for the width of a head
+        if hasattr(layer, "n_head"):
+            layer.n_head = layer.out_proj.out_channels // config.attention_head_dim
+    theirs.double().eval()
+    rows = dict(theirs.state_dict())
+    table = tables_of("sd").keys.parts["kunet"]
+    plan = table.to_ours(rows)
+    assert not plan.left and all(each.endswith(".kernel") for each in plan.unread)
+    with torch.device("meta"):
+        ours = KUNet(config)
+    made = to_ours(rows, plan.moves)
+    ours.load_state_dict(made, assign=True)
+    x, t, context, told = asked()
+    with torch.no_grad():
+        said = ours(x, t, context, told)[:, :-1]
+        padding = torch.zeros(context.shape[:2], dtype=torch.float64)
+        half = config.in_channels // 2
+        wanted = theirs(x[:, :half], (4 * t).exp(), told, x[:, half:], context, padding)
+    assert difference(said, wanted) < 1e-9
+    again = to_theirs(made, table.to_theirs(made).moves)
+    assert again.keys() == rows.keys() - set(plan.unread)
+    assert all(torch.equal(again[key], rows[key]) for key in again)

@@ -19,12 +19,12 @@ from PIL import Image
 
 from safelight.core.noise import draw, key
 from safelight.core.path import vp_scaled_linear
-from safelight.errors import RequestError, WeightsError
+from safelight.errors import RequestError
 from safelight.families.sd.convert import to_file
 from safelight.generate.hires import Hires
-from safelight.generate.models import Source
 from safelight.generate.pipe import load
 from safelight.generate.request import Request
+from safelight.generate.source import Source
 from safelight.weights.folder import read_index
 from tests.generate.scenes import picture, pipe
 from tests.models import tiny
@@ -138,17 +138,11 @@ def test_depth_is_fitted_to_the_second_pass_too() -> None:
     assert first.tobytes() != second.tobytes()
 
 
-def test_the_upscaler_is_not_written_as_a_file_that_could_not_be_read(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="keep the folder"):
-        to_file(read_index(tiny("x4")), tmp_path / "x4.safetensors")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("kind", ["depth", "refiner"])
+@pytest.mark.parametrize("kind", ["depth", "refiner", "x4", "lcm"])
 def test_a_single_file_draws_what_its_folder_draws(kind: str, tmp_path: Path) -> None:
     to_file(read_index(tiny(kind)), tmp_path / "one.safetensors")
     source = Source(tokenizer=tiny(kind))
-    shown = {"depth": ramp()} if kind == "depth" else {"image": picture(), "strength": 0.6}
-    asked = Request(PROMPT, steps=4, guidance=3.0, seed=3, **shown)  # type: ignore[arg-type]
+    shown = {"depth": {"depth": ramp()}, "refiner": {"image": picture(), "strength": 0.6}, "x4": {"image": small()}}
+    asked = Request(PROMPT, steps=4, guidance=3.0, seed=3, **shown.get(kind, {}))  # type: ignore[arg-type]
     (drawn,) = load(str(tmp_path / "one.safetensors"), device="cpu", threads=1, source=source).draw(asked)
     assert torch.equal(drawn.latents, pipe(kind).draw(asked)[0].latents)

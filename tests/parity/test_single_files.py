@@ -13,7 +13,9 @@ from torch import Tensor
 from safelight.families.sd import shape
 from safelight.families.sd.convert import part_to_file, to_folder
 from safelight.families.sd.single import understand
+from safelight.weights.detect import detect
 from safelight.weights.folder import Index
+from safelight.weights.header import Entry, Header
 from safelight.weights.load import read
 from safelight.weights.moves import to_ours, to_theirs
 from safelight.weights.save import save
@@ -24,13 +26,14 @@ SD = tables_of("sd")
 STORED = expected(SD.folder)
 RELEASED = {
     "sd1": references.SD1,
+    "x4": references.X4,
     "sd2": references.SD2,
     "sdxl": references.SDXL,
     "sdxl-refiner": references.REFINER,
 }
 
 
-def whole(variant: Variant, channels: int = 4, *, device: str = "meta") -> dict[str, Tensor]:
+def whole(variant: Variant, channels: int = 0, *, device: str = "meta") -> dict[str, Tensor]:
     """The single file that is written for a released model, its tensors without memory."""
     tensors: dict[str, Tensor] = {}
     for part in variant.written:
@@ -38,7 +41,7 @@ def whole(variant: Variant, channels: int = 4, *, device: str = "meta") -> dict[
             rows = {
                 name: torch.empty(size, device=device) for name, size in STORED[variant.expected[part.name]].items()
             }
-            if part.name == "unet":
+            if part.name == "unet" and channels:
                 rows["conv_in.weight"] = torch.empty((len(rows["conv_in.bias"]), channels, 3, 3), device=device)
             plan = SD.keys.parts[part.table].to_theirs(rows)
             assert not plan.left
@@ -60,13 +63,35 @@ def test_the_reference_makes_of_our_unet_what_is_released(name: str) -> None:
 def test_the_reference_knows_which_model_it_is() -> None:
     known = {("sd1", 4): "v1", ("sd2", 4): "v2", ("sdxl", 4): "xl_base", ("sdxl-refiner", 4): "xl_refiner"}
     known |= {("sd1", 9): "inpainting", ("sd2", 9): "inpainting_v2", ("sdxl", 9): "xl_inpaint"}
+    known |= {("x4", 0): "upscale", ("sd2", 5): "v2"}  # of depth the reference knows nothing more
     for (name, channels), called in known.items():
         assert reference.infer_diffusers_model_type(whole(SD.variant(name), channels)) == called
 
 
 def test_the_reference_makes_of_our_autoencoder_what_is_released() -> None:
-    made = reference.convert_ldm_vae_checkpoint(whole(SD.variant("sd1")), references.KL)
-    assert sizes(made) == STORED["vae"]
+    for name, stored, config in (("sd1", "vae", references.KL), ("x4", "vae-x4", references.KL_X4)):
+        made = reference.convert_ldm_vae_checkpoint(whole(SD.variant(name)), config)
+        assert sizes(made) == STORED[stored]
+
+
+def test_the_reference_makes_of_our_depth_network_what_is_released() -> None:
+    config = {"layers_per_block": 2, **references.SD2, "in_channels": 5}
+    with torch.device("meta"):
+        wanted = sizes(dict(references.diffusers.UNet2DConditionModel(**config).state_dict()))
+    assert sizes(reference.convert_ldm_unet_checkpoint(whole(SD.variant("sd2"), 5), config)) == wanted
+
+
+def test_a_network_that_is_told_the_scale_is_the_reference_s_but_for_what_it_forgets() -> None:
+    """The reference's converter has no name for the projection of the scale, so it alone is compared with the class."""
+    config = {"layers_per_block": 2, **references.SD1, "time_cond_proj_dim": 256}
+    with torch.device("meta"):
+        rows = dict(references.diffusers.UNet2DConditionModel(**config).state_dict())
+    plan = SD.keys.parts["unet"].to_theirs(rows)
+    assert not plan.left
+    theirs = to_theirs(rows, plan.moves, "model.diffusion_model.")
+    assert theirs.pop("model.diffusion_model.time_embed.cond_proj.weight").shape == (320, 256)
+    del rows["time_embedding.cond_proj.weight"]
+    assert sizes(reference.convert_ldm_unet_checkpoint(theirs, config)) == sizes(rows)
 
 
 class Standing:
@@ -80,6 +105,7 @@ class Standing:
     ("name", "prefix", "stored", "width"),
     [
         ("sd2", "cond_stage_model.model.", "clip-h", 1024),
+        ("x4", "cond_stage_model.model.", "clip-h", 1024),
         ("sdxl", "conditioner.embedders.1.model.", "clip-g", 1280),
         ("sdxl-refiner", "conditioner.embedders.0.model.", "clip-g", 1280),
     ],
@@ -94,12 +120,38 @@ def test_the_reference_makes_of_our_clip_what_is_released(name: str) -> None:
     assert sizes(reference.convert_ldm_clip_checkpoint(whole(SD.variant(name)))) == STORED["clip-l"]
 
 
-def test_the_reference_makes_of_our_controlnet_what_is_released() -> None:
-    rows = {name: torch.empty(size, device="meta") for name, size in STORED["controlnet-sd1"].items()}
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_the_reference_makes_of_our_controlnet_what_is_released(name: str) -> None:
+    stored = STORED[f"controlnet-{name}"]
+    rows = {key: torch.empty(size, device="meta") for key, size in stored.items()}
     plan = SD.keys.parts["controlnet"].to_theirs(rows)
+    assert not plan.left
     theirs = to_theirs(rows, plan.moves, "control_model.")
     made = reference.convert_controlnet_checkpoint(dict(theirs), {"layers_per_block": 2})
-    assert sizes(made) == STORED["controlnet-sd1"]
+    told = {key: size for key, size in stored.items() if key.startswith("add_embedding.")}
+    assert sizes(made) == {key: size for key, size in stored.items() if key not in told}
+    assert len(told) == (4 if name == "sdxl" else 0)  # which the reference's converter has no name for
+    label = {key.removeprefix("control_model."): size for key, size in sizes(theirs).items() if "label_emb" in key}
+    assert list(label.values()) == list(told.values())
+
+
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_a_controlnet_of_the_released_size_is_known_with_any_names(name: str) -> None:
+    stored = STORED[f"controlnet-{name}"]
+    moves = SD.keys.parts["controlnet"].to_theirs(stored).moves
+    files = {before: {before + m.theirs: stored[m.ours[0]] for m in moves} for before in ("control_model.", "")}
+    for layout, rows in [*(("ldm", rows) for rows in files.values()), ("diffusers", dict(stored))]:
+        entries = {key: Entry("F16", size, 0, 0) for key, size in rows.items()}
+        found = detect(Header(entries))
+        (part,) = found.components
+        assert (found.variant, found.layout, part.part) == (name, layout, "controlnet")
+        assert part.full and not (part.missing or part.extra or part.bent or part.plan.left or found.left)
+        assert {our: rows[part.prefix + m.theirs] for m in part.plan.moves for our in m.ours} == stored
+    config = shape.configs(SD.variant(name), {"controlnet": stored})["controlnet"]
+    with torch.device("meta"):
+        net = references.diffusers.ControlNetModel.from_config(config)
+    assert {key: list(size) for key, size in stored.items()} == references.header(f"controlnet-{name}")
+    assert sizes(dict(net.state_dict())) == stored
 
 
 def numbered(size: tuple[int, ...], start: int) -> Tensor:
@@ -107,10 +159,11 @@ def numbered(size: tuple[int, ...], start: int) -> Tensor:
     return torch.arange(start, start + count, dtype=torch.float64).reshape(size)
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "openclip", "controlnet"])
+@pytest.mark.parametrize("part", ["unet", "unet-x4", "vae", "openclip", "controlnet", "controlnet-sd2"])
 def test_every_number_ends_where_the_reference_puts_it(part: str) -> None:
     """Every tensor is small here and every number in it different."""
-    stored = {"unet": "unet-sdxl", "vae": "vae", "openclip": "clip-g", "controlnet": "controlnet-sd1"}[part]
+    stored = {"unet": "unet-sdxl", "vae": "vae", "openclip": "clip-g", "controlnet": "controlnet-sd1"}.get(part, part)
+    config, part = (references.X4 if part == "unet-x4" else references.SDXL), part.partition("-")[0]
     ours: dict[str, Tensor] = {}
     for place, (name, size) in enumerate(STORED[stored].items()):
         small = tuple(3 if len(size) < 4 or axis < 2 else length for axis, length in enumerate(size))
@@ -124,7 +177,7 @@ def test_every_number_ends_where_the_reference_puts_it(part: str) -> None:
     theirs = to_theirs(ours, SD.keys.parts[part].to_theirs(ours).moves, before)
     made: dict[str, Any]
     if part == "unet":
-        made = reference.convert_ldm_unet_checkpoint(theirs, {"layers_per_block": 2, **references.SDXL})
+        made = reference.convert_ldm_unet_checkpoint(theirs, {"layers_per_block": 2, **config})
     elif part == "vae":
         made = reference.convert_ldm_vae_checkpoint(theirs, references.KL)
     elif part == "openclip":
@@ -144,13 +197,15 @@ def test_stored_headers_are_those_of_the_reference() -> None:
         assert {key: list(size) for key, size in STORED[name].items()} == references.header(name), name
 
 
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", [*RELEASED, "x2"])
 def test_configurations_come_out_of_the_shapes(name: str) -> None:
     variant = SD.variant(name)
     shapes = {part: STORED[stored] for part, stored in variant.expected.items()}
     made = shape.configs(variant, shapes)
-    for key, value in RELEASED[name].items():
-        found = made["unet"][key]
+    for key, value in {**RELEASED, "x2": references.X2}[name].items():
+        found = made["unet"].get(key, False)
+        if key == "only_cross_attention" and value:
+            found = [True, *found[1:]]  # the finest level has no attention, of which the reference says True
         if key == "transformer_layers_per_block" and isinstance(value, int):
             found = max(found)  # levels without transformers have none; the reference says one number for all
         assert found == (list(value) if isinstance(value, tuple) else value), key
@@ -158,8 +213,9 @@ def test_configurations_come_out_of_the_shapes(name: str) -> None:
     for part, stored in variant.expected.items():
         for key, value in texts.get(stored, {}).items():
             assert made[part][key] == value, (part, key)
-    assert {key: made["vae"][key] for key in references.KL} == {
-        key: list(value) if isinstance(value, tuple) else value for key, value in references.KL.items()
+    kl = references.KL_X4 if name == "x4" else references.KL
+    assert {key: made["vae"][key] for key in kl} == {
+        key: list(value) if isinstance(value, tuple) else value for key, value in kl.items()
     }
 
 

@@ -9,7 +9,8 @@ import torch
 
 from safelight.errors import DeviceError, RequestError, UnknownNameError
 from safelight.runtime import device as devices
-from safelight.runtime.device import folders, pick
+from safelight.runtime.device import pick
+from safelight.runtime.folders import folders
 
 
 @pytest.fixture

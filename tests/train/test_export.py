@@ -20,6 +20,7 @@ from safelight.train.figurines import stages
 from safelight.train.figurines.export import CAMERA, export
 from safelight.train.figurines.finished import AVERAGE, encoder_hash
 from safelight.train.figurines.published import unpack
+from safelight.train.run import Clock
 from safelight.weights.load import read
 from tests.train.tiny import tiny
 
@@ -76,7 +77,7 @@ def test_training_goes_on_from_a_published_model(finished: Path, model: Path, tm
     run, small = tmp_path / "run", tiny("unet_fit.lr=0.0", "unet_fit.steps=1")
     start = unpack(model, run, small)
     shutil.copytree(finished / "data", run / "data")
-    for _ in stages.learn_unet(run, small, stages.Clock(None), "cpu", start):
+    for _ in stages.learn_unet(run, small, Clock(None), "cpu", start):
         pass
     trained, published = read(run / "unet" / AVERAGE), read(start)
     assert all(torch.equal(tensor, published[name].float()) for name, tensor in trained.items())

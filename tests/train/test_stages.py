@@ -19,9 +19,9 @@ from safelight.train.figurines.denoising import Denoising, Examples
 from safelight.train.figurines.finished import cached_latents, encoder_hash, load_text, load_tokenizer, load_vae
 from safelight.train.figurines.plan import Plan
 from safelight.train.figurines.sheet import Sheet
-from safelight.train.figurines.stages import Clock, Progress
 from safelight.train.figurines.words import Reading
 from safelight.train.loop import Task, Trainer
+from safelight.train.run import Clock, Progress
 from safelight.weights.load import read
 from safelight.weights.save import save
 from tests.train.killed import kill_while_training
@@ -36,7 +36,7 @@ def _end(stage: Iterator[Progress]) -> list[Progress]:
 
 
 def test_every_stage_leaves_its_files(finished: Path) -> None:
-    for part in ("text", "vae", "unet"):
+    for part in ("text", "vae", "decoder", "unet"):
         names = {place.name for place in (finished / part).iterdir()}
         assert names == {"checkpoints", "log.jsonl", "loss.png", "average.safetensors"}
     assert {place.name for place in (finished / "data").iterdir()} == {
@@ -100,6 +100,16 @@ def test_teaching_the_decoder_alone_keeps_the_latents_valid(copied: Copied) -> N
     _end(stages.learn_vae(run, tiny("vae.decoder_only=true"), NEVER, start))
     assert encoder_hash(run) == source
     assert not torch.equal(*(read(p)["decoder.conv_in.weight"] for p in (start, run / "vae/average.safetensors")))
+
+
+def test_the_decoder_that_was_taught_on_is_the_one_that_decodes_and_its_encoder_is_the_same(copied: Copied) -> None:
+    run, small = copied("data", "vae"), tiny()
+    first, source = load_vae(run, small).state_dict(), encoder_hash(run)
+    _end(stages.learn_decoder(run, small, NEVER))
+    taught = load_vae(run, small).state_dict()
+    apart = {name for name, tensor in first.items() if not torch.equal(tensor, taught[name])}
+    assert apart and all(name.startswith(("decoder.", "post_quant_conv.")) for name in apart)
+    assert encoder_hash(run) == source and not _end(stages.learn_decoder(run, small, NEVER))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from safelight.train.figurines import plan, stages
 from safelight.train.figurines.plan import Plan
+from safelight.train.run import Clock
 from safelight.weights.hash import sha256
 
-FITS = ("words_fit", "vae_fit", "unet_fit")
+FITS = ("words_fit", "vae_fit", "decoder_fit", "unet_fit")
 FIT = ("steps=2", "batch=4", "warmup=1", "decay=constant", "log_every=1", "save_every=2", "precision=fp32")
 SHAPES = (
     *("data.count=8", "data.size=32", "data.workers=1"),
@@ -28,11 +29,12 @@ def tiny(*changes: str) -> Plan:
 
 def finish(run: Path, small: Plan) -> None:
     """All stages in order."""
-    clock = stages.Clock(None)
+    clock = Clock(None)
     for stage in (
         stages.render(run, small),
         stages.learn_words(run, small, clock),
         stages.learn_vae(run, small, clock),
+        stages.learn_decoder(run, small, clock),
         stages.learn_unet(run, small, clock, "cpu"),
     ):
         for _ in stage:
@@ -50,5 +52,5 @@ def kind_of_process() -> str:
 
 
 if __name__ == "__main__":
-    for _ in stages.learn_words(Path(sys.argv[1]), tiny(*FOREVER), stages.Clock(None)):
+    for _ in stages.learn_words(Path(sys.argv[1]), tiny(*FOREVER), Clock(None)):
         pass

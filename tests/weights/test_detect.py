@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from safelight.weights.detect import Found, detect
+from safelight.evaluate.hollow import single, write_file
+from safelight.families.sd.shape import scheduler
+from safelight.weights.detect import Found, detect, known
 from safelight.weights.dialects import adapter
 from safelight.weights.header import Entry, Header
 from safelight.weights.keys import Shape
 from safelight.weights.variants import expected, tables_of
 from tests.architecture.source import ROOT
-from tests.weights.headers import written
 
 SD = tables_of("sd")
 STORED = expected(SD.folder)
@@ -26,41 +27,28 @@ def header(shapes: dict[str, Shape], **metadata: str) -> Header:
     return Header({name: Entry("F16", shape, 0, 0) for name, shape in shapes.items()}, metadata)
 
 
-def single(name: str, channels: int = 4) -> dict[str, Shape]:
-    """The header of a single file at full size."""
-    made: dict[str, Shape] = {}
-    variant = SD.variant(name)
-    for part in variant.written:
-        if part.name in variant.expected and part.name != "controlnet":
-            rows = dict(STORED[variant.expected[part.name]])
-            if part.name == "unet":
-                rows["conv_in.weight"] = (rows["conv_in.weight"][0], channels, 3, 3)
-            for move in SD.keys.parts[part.table].to_theirs(rows).moves:
-                made[part.prefixes[0] + move.theirs] = move.their_shape(rows[move.ours[0]])
-    return made
-
-
 def sound(found: Found) -> bool:
     return not found.left and all(
         part.full and not (part.missing or part.extra or part.bent or part.plan.left) for part in found.components
     )
 
 
-@pytest.mark.parametrize("channels", [4, 9])
+@pytest.mark.parametrize("channels", [0, 9, 5])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_single_file_is_known_by_its_header(name: str, channels: int) -> None:
     found = detect(header(single(name, channels)))
     assert (found.family, found.variant, found.layout) == ("sd", name, "ldm")
-    assert found.task == {4: "text", 9: "inpaint"}[channels]
+    assert found.task == ("upscale" if name in ("x4", "x2") else {0: "text", 9: "inpaint", 5: "depth"}[channels])
     assert sound(found)
-    assert {part.part for part in found.components} == SD.variant(name).expected.keys() - {"controlnet"}
+    wanted = {part.name for part in SD.variant(name).written} - {"controlnet"}
+    assert {part.part for part in found.components} == wanted
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_unet_alone_is_known_with_any_prefix(name: str) -> None:
-    prefix = "model.diffusion_model."
-    inside = {n.removeprefix(prefix): s for n, s in single(name).items() if n.startswith(prefix)}
-    for before in (prefix, "diffusion_model.", ""):
+    prefixes = SD.variant(name).part("unet").prefixes
+    inside = {n.removeprefix(p): s for p in prefixes[:1] for n, s in single(name).items() if n.startswith(p)}
+    for before in prefixes:
         found = detect(header({before + n: s for n, s in inside.items()}))
         assert found.variant == name and sound(found) and [part.part for part in found.components] == ["unet"]
 
@@ -68,13 +56,15 @@ def test_a_unet_alone_is_known_with_any_prefix(name: str) -> None:
 @pytest.mark.parametrize("stored", STORED)
 def test_a_file_of_a_released_folder_is_known(stored: str) -> None:
     found = detect(header(dict(STORED[stored])))
-    assert found.layout == "diffusers" and found.left == ()
+    assert found.layout == "diffusers" and sound(found)
+    if stored.startswith("unet"):
+        assert SD.variant(found.variant).expected["unet"] == stored
     assert [part.part for part in found.components] == [
         {"clip": "text_encoder"}.get(stored.split("-")[0], stored.split("-")[0])
     ]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "x2"])
 def test_what_is_missing_left_over_or_bent_is_named(name: str) -> None:
     rows = single(name)
     rows["model.diffusion_model.out.2.weightx"] = rows.pop("model.diffusion_model.out.2.weight")
@@ -86,6 +76,37 @@ def test_what_is_missing_left_over_or_bent_is_named(name: str) -> None:
     assert unet and unet.missing == ("conv_out.weight",) and unet.extra == ("conv_out.weightx",)
     assert vae and vae.bent == ("quant_conv.bias",)
     assert found.left == ("junk",) and found.unread == ("model_ema.decay",)
+
+
+@pytest.mark.parametrize(("name", "task"), [("sd1", "text"), ("sd2", "depth"), ("sdxl", "text")])
+def test_a_network_that_is_told_the_scale_of_guidance_is_no_stranger(name: str, task: str) -> None:
+    rows = single(name, 5 if task == "depth" else 0)
+    rows["model.diffusion_model.time_embed.cond_proj.weight"] = (320, 256)
+    found, variant = known(header(rows), "m")
+    assert sound(found) and found.task == task
+    plan = scheduler(variant.prediction, variant.config.get("scheduler"))
+    assert plan["_class_name"] == ("DDIMScheduler" if name == "sd2" else "LCMScheduler")
+    assert (variant.pipeline == "LatentConsistencyModelPipeline") == (name == "sd1")
+
+
+def test_the_task_changes_the_pipeline_and_what_is_predicted() -> None:
+    def of(name: str, channels: int) -> tuple[str, str, bool]:
+        _, variant = known(header(single(name, channels)), "m")
+        return variant.pipeline, variant.prediction, variant.assumed
+
+    assert of("sd2", 4) == ("StableDiffusionPipeline", "v_prediction", True)
+    assert of("sd2", 9) == ("StableDiffusionInpaintPipeline", "epsilon", False)
+    assert of("sd2", 5) == ("StableDiffusionDepth2ImgPipeline", "epsilon", False)
+    assert of("x4", 0)[:2] == ("StableDiffusionUpscalePipeline", "v_prediction")
+    assert of("sdxl", 9)[0] == "StableDiffusionXLInpaintPipeline"
+
+
+def test_a_depth_file_brings_a_network_that_is_not_asked_and_an_upscaler_its_noise() -> None:
+    rows = single("sd2", 5) | {"depth_model.model.pretrained.model.cls_token": (1, 1, 768)}
+    found = detect(header(rows))
+    assert sound(found) and found.unread == ("depth_model.model.pretrained.model.cls_token",)
+    found = detect(header(single("x4") | {"low_scale_model.betas": (1000,), "low_scale_model.odd": (1,)}))
+    assert found.unread == ("low_scale_model.betas",) and found.left == ("low_scale_model.odd",)
 
 
 def test_sd2_leaves_the_layer_that_is_never_asked() -> None:
@@ -183,7 +204,7 @@ def test_the_rank_of_a_lora_is_read() -> None:
 
 def test_inspect_of_a_full_size_file_loads_no_torch_and_is_quick(tmp_path: Path) -> None:
     """The bar is 0.4 s on an idle machine. No test has one, so the processor's time is counted, not the wall's."""
-    path = written(tmp_path / "xl.safetensors", single("sdxl"))
+    path = write_file(tmp_path / "xl.safetensors", single("sdxl"))
     code = f"from safelight.cli.main import main; import sys; main(['inspect', {str(path)!r}]); print(*sys.modules)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -89,9 +89,10 @@ def test_fetching_asks_for_data_only_and_tells_what_the_hub_said(
         return str(tmp_path)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=download))
+    (tmp_path / "sub").mkdir()
     assert fetch(tmp_path, HubName("org", "name", "v1", "sub"), offline=False) == tmp_path / "sub"
     assert (asked["name"], asked["revision"], asked["cache_dir"]) == ("org/name", "v1", tmp_path)
     assert all(pattern.startswith("sub/") for pattern in asked["allow_patterns"])
     assert not any(pattern.endswith((".bin", ".ckpt", ".py", "*")) for pattern in asked["allow_patterns"])
-    with pytest.raises(FileError, match=r"404: no such revision\)$"):
+    with pytest.raises(FileError, match=r"404: no such revision\); what came so far is kept, so try again$"):
         fetch(tmp_path, HubName("org", "name", "gone"), offline=False)

@@ -18,7 +18,12 @@ PARTS = [
     ("unet", "unet-sd2"),
     ("unet", "unet-sdxl"),
     ("unet", "unet-refiner"),
+    ("unet", "unet-x4"),
+    ("kunet", "unet-x2"),
+    ("vae", "vae-x4"),
     ("controlnet", "controlnet-sd1"),
+    ("controlnet", "controlnet-sd2"),
+    ("controlnet", "controlnet-sdxl"),
     ("vae", "vae"),
     ("clip", "clip-l"),
     ("openclip", "clip-h"),
@@ -71,13 +76,15 @@ TABLE: dict[str, Any] = {
         {"ours": ["q", "k", "v"], "theirs": "qkv", "how": "split"},
         {"ours": "t", "theirs": "t_turned", "how": "transpose"},
         {"ours": "c", "theirs": "c_conv", "how": "conv"},
+        {"ours": ["x", "y"], "theirs": "xy", "how": "split_conv"},
+        {"ours": "l", "theirs": "l_column", "how": "column"},
         {"ours": "s", "theirs": "s_swapped", "how": "swap"},
         {"ours": "g", "theirs": "group", "of": "inner"},
     ],
 }
 OURS = {
     **{f"a.{i}.w": torch.full((1,), i) for i in range(3)},
-    **{name: torch.randn(2, 3) for name in "qkvtc"},
+    **{name: torch.randn(2, 3) for name in "qkvtcxyl"},
     "s": torch.arange(4.0),
     "g.one": torch.ones(1),
 }
@@ -87,9 +94,12 @@ def test_every_kind_of_move_runs_both_ways() -> None:
     table = Table(TABLE, {"inner": [["one", "first"]]})
     plan = table.to_theirs(OURS)
     theirs = to_theirs(OURS, plan.moves)
-    assert list(theirs) == [*(f"b.{i}.w" for i in (2, 1, 0)), "qkv", "t_turned", "c_conv", "s_swapped", "group.first"]
+    made = ["qkv", "t_turned", "c_conv", "xy", "l_column", "s_swapped", "group.first"]
+    assert list(theirs) == ["b.2.w", "b.1.w", "b.0.w", *made]
     assert int(theirs["b.2.w"]) == 0
     assert torch.equal(theirs["qkv"], torch.cat([OURS["q"], OURS["k"], OURS["v"]]))
+    assert torch.equal(theirs["xy"][:, :, 0, 0], torch.cat([OURS["x"], OURS["y"]]))
+    assert theirs["xy"].shape == (4, 3, 1, 1) and theirs["l_column"].shape == (2, 3, 1)
     assert theirs["t_turned"].shape == (3, 2) and theirs["c_conv"].shape == (2, 3, 1, 1)
     assert theirs["s_swapped"].tolist() == [2, 3, 0, 1]
     for move in plan.moves:
@@ -101,9 +111,11 @@ def test_every_kind_of_move_runs_both_ways() -> None:
     assert again.keys() == OURS.keys() and all(torch.equal(again[name], OURS[name]) for name in OURS)
 
 
-@pytest.mark.parametrize(
-    ("how", "shape"), [("split", (4, 2)), ("split", ()), ("conv", (2, 3)), ("conv", (2, 3, 3, 3)), ("swap", (3,))]
-)
+IMPOSSIBLE = [("split", (4, 2)), ("split", ()), ("conv", (2, 3)), ("conv", (2, 3, 3, 3)), ("swap", (3,))]
+IMPOSSIBLE += [("split_conv", (6, 2)), ("split_conv", (4, 2, 1, 1)), ("column", (3, 2)), ("column", ())]
+
+
+@pytest.mark.parametrize(("how", "shape"), IMPOSSIBLE)
 def test_a_shape_that_cannot_be_is_told(how: str, shape: tuple[int, ...]) -> None:
     assert Move(("q", "k", "v"), "x", how).our_shape(shape) is None
 

@@ -16,14 +16,20 @@ from PIL.Image import Image
 from torch import Tensor
 
 from safelight.adapters.ip_adapter.model import BASE, FACES, READS, IpNetwork, misfit, numbered, plan
+from safelight.adapters.lora.contents import Contents
+from safelight.adapters.lora.dialects import parse
+from safelight.adapters.lora.file import Lora
+from safelight.adapters.lora.settings import Settings
+from safelight.adapters.lora.wear import WearableLora
 from safelight.encoders.clip_vision import ClipVisionConfig
 from safelight.encoders.viewer import Viewer, load_viewer
-from safelight.errors import ConfigError, WeightsError
+from safelight.errors import ConfigError, RequestError, WeightsError
 from safelight.families.family import Model
 from safelight.families.sd.model import UNet
 from safelight.weights.container import read_any
 from safelight.weights.folder import read_json
 from safelight.weights.hash import sha256
+from safelight.weights.header import Entry, Header
 from safelight.weights.load import Unfilled, load_into, read
 
 ENCODER = "image_encoder"
@@ -88,13 +94,24 @@ class IpAdapter:
                 blank.append(self.viewer.encoder(torch.zeros_like(pixels[:1])).hidden[-2].expand_as(found.hidden[-2]))
         return project(*seen), project(*blank)
 
-    def lora(self, network: UNet) -> dict[str, Tensor]:
-        """The LoRA that the "face id" kinds bring, under diffusers' names; empty for the others.
+    def lora(self, model: Model) -> WearableLora:
+        """The LoRA that the "face id" kinds were trained with; lay it over the model, at scale 1, beside their use.
 
-        These kinds were trained with it: save it with `safelight.weights.save.save` and attach the file at scale 1.
+        Raises:
+            RequestError: the kind brings none.
         """
+        tensors = self._changes(model)
+        if not tensors:
+            raise RequestError(f"{self.path}: brings no LoRA; only the kinds for faces do")
+        entries = {name: Entry("F32", tuple(tensor.shape), 0, 0) for name, tensor in tensors.items()}
+        contents = Contents(self.path, Header(entries), parse(entries).pieces, Settings())
+        return WearableLora(Lora(contents, tensors))
+
+    def _changes(self, model: Model) -> dict[str, Tensor]:
+        """Its tensors under the names of PEFT."""
         found: dict[str, Tensor] = {}
-        for number, layer in enumerate(numbered(network)):
+        assert isinstance(model.network, UNet)
+        for number, layer in enumerate(numbered(model.network)):
             if number not in self.network.plan.loras:
                 continue
             held = self.network.layer(number)

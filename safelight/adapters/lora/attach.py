@@ -1,4 +1,4 @@
-"""Attach an adapter to a loaded model and take it off again; what it changed has its own bits back.
+"""Attach an adapter to a loaded model, or merge it, and take it off again; what it changed has its own bits back.
 
 A plain LoRA is computed beside the layer, at the cost of its rank; every other form is worked out once, when it is
 attached, and costs nothing afterwards. Every change is one of the layer's own numbers W, never of what another adapter
@@ -7,14 +7,15 @@ made of them: W + the sum of scale · delta(W), in an order that the files' hash
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.adapters.lora.blocks import check_blocks, weight_of
+from safelight.adapters.lora.blocks import Blocks, blocks_of, weight_of
 from safelight.adapters.lora.deltas import deltas
 from safelight.adapters.lora.file import Lora, parts
 from safelight.adapters.lora.plan import Plan, Row
@@ -97,7 +98,7 @@ def attach(
     model: Model,
     lora: Lora,
     scale: float = 1.0,
-    blocks: Mapping[str, float] | None = None,
+    blocks: Blocks = None,
     *,
     name: str | None = None,
     live: bool = False,
@@ -107,7 +108,8 @@ def attach(
     Args:
         scale: strength, -100 to 100; 1 is as trained, 0 changes no bit.
         blocks: dotted beginning of layers' names -> what ``scale`` is multiplied by there; the longest that fits
-            counts. Names of text encoders' layers begin with ``text_encoder.`` or ``text_encoder_2.``.
+            counts. Names of text encoders' layers begin with ``text_encoder.`` or ``text_encoder_2.``. Or a customary
+            row of numbers; see `blocks`.
         name: unique among those attached; by default the file's.
         live: leave the changes open to gradients, which flow into `factors`.
 
@@ -118,20 +120,49 @@ def attach(
         WeightsError: the file does not fit the model; nothing was changed.
         RequestError: a scale that is none, a block that has no changed layer, or a name that is attached already.
     """
+    plan = lora.fit(model)
+    record = _record(lora, scale, blocks_of(blocks, plan), name)
+    return _put(model, plan, lora, record, surgery.attach, surgery.detach, live=live)
+
+
+def merge(model: Model, lora: Lora, scale: float = 1.0, blocks: Blocks = None, *, name: str | None = None) -> Record:
+    """Write an adapter into a model's own numbers, in their dtype; steps then cost what they cost without it.
+
+    The numbers that were there are kept (mapped ones cost no memory), and `unmerge` gives them back.
+
+    Args: see `attach`. Raises: see `attach`.
+    """
+    plan = lora.fit(model)
+    record = replace(_record(lora, scale, blocks_of(blocks, plan), name), merged=True)
+    return _put(model, plan, lora, record, surgery.merge, surgery.unmerge, dense=True)
+
+
+def _record(lora: Lora, scale: float, blocks: dict[str, float], name: str | None) -> Record:
     if not abs(scale) <= MOST_SCALE:
         raise RequestError(f"the scale of {lora.name} is {scale}; it can be from {-MOST_SCALE:g} to {MOST_SCALE:g}")
-    plan = lora.fit(model)
-    check_blocks(blocks or {}, plan)
-    record = Record(name or lora.name, KIND, lora.sha256, float(scale), dict(blocks or {}))
+    return Record(name or lora.name, KIND, lora.sha256, float(scale), blocks)
+
+
+def _put(
+    model: Model,
+    plan: Plan,
+    lora: Lora,
+    record: Record,
+    do: Callable[[nn.Module, Record, Mapping[str, Change]], None],
+    undo: Callable[[nn.Module, str], None],
+    *,
+    live: bool = False,
+    dense: bool = False,
+) -> Record:
+    """Change all parts of a model or none."""
     done: list[nn.Module] = []
     try:
         for part, module in parts(model).items():
-            changes = _changes(module, plan, part, record, lora, live=live)
-            surgery.attach(module, record, changes)
+            do(module, record, _changes(module, plan, part, record, lora, live=live, dense=dense))
             done.append(module)
     except BaseException:
         for module in done:
-            surgery.detach(module, record.name)
+            undo(module, record.name)
         raise
     return record
 
@@ -142,16 +173,29 @@ def detach(model: Model, name: str) -> None:
     Raises:
         RequestError: none of that name is attached.
     """
-    known = attached(model)
-    if name not in known:
-        there = ", ".join(known) or "none"
-        raise RequestError(f"no adapter {name!r} is attached; there are: {there}")
+    _take(model, name, False, surgery.detach)
+
+
+def unmerge(model: Model, name: str) -> None:
+    """Undo a merge: the tensors that were there before are back, and so is every bit.
+
+    Raises:
+        RequestError: none of that name is merged.
+    """
+    _take(model, name, True, surgery.unmerge)
+
+
+def _take(model: Model, name: str, merged: bool, undo: Callable[[nn.Module, str], None]) -> None:
+    there = {key: record for key, record in attached(model).items() if record.merged == merged}
+    if name not in there:
+        word = "merged" if merged else "attached"
+        raise RequestError(f"no adapter {name!r} is {word}; there are: {', '.join(there) or 'none'}")
     for module in parts(model).values():
-        surgery.detach(module, name)
+        undo(module, name)
 
 
 def attached(model: Model) -> dict[str, Record]:
-    """What is attached to a model by name, in the order in which it was attached."""
+    """What is attached to a model or merged into it by name, in the order in which that was done."""
     return surgery.records(model.network)
 
 
@@ -170,22 +214,28 @@ def factors(model: Model, name: str) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def _changes(module: nn.Module, plan: Plan, part: str, record: Record, lora: Lora, *, live: bool) -> dict[str, Change]:
+def _changes(
+    module: nn.Module, plan: Plan, part: str, record: Record, lora: Lora, *, live: bool, dense: bool
+) -> dict[str, Change]:
     """The changes of one part; layers at strength 0 have none."""
     made: dict[str, Change] = {}
     for row in plan.rows:
         scale = record.scale * weight_of(record.blocks, row.layer.full)
         if row.layer.part == part and scale:
-            made[row.layer.name] = change(module.get_submodule(row.layer.name), row, lora, record, scale, live=live)
+            layer = module.get_submodule(row.layer.name)
+            how = dense or not beside(layer, row)
+            made[row.layer.name] = change(layer, row, lora, record, scale, live=live, dense=how)
     return made
 
 
-def change(layer: nn.Module, row: Row, lora: Lora, record: Record, scale: float, *, live: bool = False) -> Change:
-    """One row of a plan as a change of its layer."""
+def change(
+    layer: nn.Module, row: Row, lora: Lora, record: Record, scale: float, *, live: bool = False, dense: bool = False
+) -> Change:
+    """One row of a plan as a change of its layer; ``dense`` as something added to its numbers."""
     weight: Tensor = layer._parameters["weight"]  # type: ignore[assignment]
     strength, tensors = lora.strength(row), lora.roles(row)
     order = record.sha256
-    if beside(layer, row):
+    if not dense:
         roles: list[str] = [role for role in ("down", "mid", "up") if role in tensors]
         shaped = {role: _own(_laid(tensors[role], layer).to(weight), live) for role in roles}
         return Beside(record.name, order, shaped, _number(scale * strength, weight), live=live)
@@ -199,7 +249,7 @@ def change(layer: nn.Module, row: Row, lora: Lora, record: Record, scale: float,
 
 def beside(layer: nn.Module, row: Row) -> bool:
     """Whether a change is computed beside its layer: plain LoRA of a linear layer or a convolution in one group."""
-    plain = row.piece.form == "lora" and not {"magnitude", "dora_scale", "up_bias"} & row.piece.names.keys()
+    plain = row.piece.form == "lora" and not {"magnitude", "dora_scale", "up_bias", "diff_b"} & row.piece.names.keys()
     return plain and isinstance(layer, nn.Linear | nn.Conv2d) and getattr(layer, "groups", 1) == 1
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from safelight.adapters.lora.plan import Plan
 from safelight.errors import RequestError
 
+Blocks = Mapping[str, float] | Sequence[float] | None
+"""Beginning of layers' names -> what the scale is multiplied by there; or a customary row of numbers."""
 BASE = "BASE"
 ROWS: dict[int, tuple[str, ...]] = {
     12: (BASE, "IN04", "IN05", "IN07", "IN08", "MID", *(f"OUT{n:02}" for n in range(6))),
@@ -27,6 +29,17 @@ def weight_of(blocks: Mapping[str, float], name: str) -> float:
     """What the scale is multiplied by at a layer: by the longest beginning that fits its name, else 1."""
     fitting = [begin for begin in blocks if _begins(name, begin)]
     return blocks[max(fitting, key=len)] if fitting else 1.0
+
+
+def blocks_of(said: Blocks, plan: Plan) -> dict[str, float]:
+    """What was said of blocks, by the beginnings of names.
+
+    Raises:
+        RequestError: see `row_of` and `check_blocks`.
+    """
+    blocks = dict(said or {}) if said is None or isinstance(said, Mapping) else row_of(said, plan)
+    check_blocks(blocks, plan)
+    return blocks
 
 
 def check_blocks(blocks: Mapping[str, float], plan: Plan) -> None:

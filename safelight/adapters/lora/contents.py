@@ -64,7 +64,11 @@ def read_contents(path: str | os.PathLike[str], *, pickles: bool = False) -> Con
             to be.
     """
     path = Path(path)
-    header = read_any(path, pickles=pickles)
+    return sorted_contents(path, read_any(path, pickles=pickles))
+
+
+def sorted_contents(path: Path, header: Header) -> Contents:
+    """Sort what a header says into changes; see `read_contents`."""
     parsed = parse(header.entries)
     uneven = _uneven(parsed.pieces)
     if not parsed.pieces or parsed.left or parsed.halves or uneven:

@@ -32,6 +32,8 @@ def deltas(form: str, tensors: Tensors, weight: Tensor, strength: float, said: M
         made["weight"] = decomposed(tensors, weight, delta)
         if "up_bias" in tensors:
             made["bias"] = tensors["up_bias"] * strength
+        if "diff_b" in tensors:
+            made["bias"] = made.get("bias", 0) + tensors["diff_b"]
     elif form in ("full", "norm"):
         for role, name in (("diff", "weight"), ("w_norm", "weight"), ("diff_b", "bias"), ("b_norm", "bias")):
             if role in tensors:
@@ -116,7 +118,7 @@ def turned_inwards(tensors: Tensors, weight: Tensor, said: Mapping[str, Any]) ->
     skew[:, rows, columns] = above
     skew = skew - skew.transpose(-1, -2)
     eye = torch.eye(edge, dtype=above.dtype, device=above.device)
-    if said.get("use_cayley_neumann", True):
+    if said.get("use_cayley_neumann", False):
         turns, power = eye.expand_as(skew), eye.expand_as(skew)
         terms = int(said.get("num_cayley_neumann_terms", 5))
         for term in range(1, terms):

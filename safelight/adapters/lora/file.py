@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from safelight.adapters.lora.contents import Contents, listed, read_contents
+from safelight.adapters.lora.contents import Contents, listed, read_contents, sorted_contents
 from safelight.adapters.lora.plan import Plan, Row
 from safelight.adapters.lora.plan import fit as fitted
 from safelight.adapters.lora.targets import Targets
 from safelight.errors import WeightsError
 from safelight.families.family import Model
 from safelight.weights.hash import sha256
+from safelight.weights.header import Entry, Header
 from safelight.weights.load import read
+from safelight.weights.save import NAMES
 
 FREE = ("oft", "oft_diag")
 """Forms whose alpha is a bound, where 0 means none."""
@@ -83,8 +86,40 @@ def load(path: str | os.PathLike[str], *, pickles: bool = False) -> Lora:
         WeightsError: the file is unreadable, holds a tensor that belongs to no whole change, a number that is none or
             infinite, or an alpha that is 0 or no number.
     """
-    contents = read_contents(path, pickles=pickles)
-    tensors = read(path, pickles=pickles)
+    return sound(Lora(read_contents(path, pickles=pickles), read(path, pickles=pickles)))
+
+
+def made(tensors: Mapping[str, Tensor], name: str, metadata: Mapping[str, str] | None = None) -> Lora:
+    """An adapter of tensors in memory, named as in any dialect; what has no file is known by the hash of its numbers.
+
+    Raises:
+        WeightsError: see `load`; ``name`` stands for the file.
+    """
+    entries = {key: Entry(NAMES[tensor.dtype], tuple(tensor.shape), 0, 0) for key, tensor in tensors.items()}
+    lora = sound(Lora(sorted_contents(Path(name), Header(entries, metadata or {})), tensors))
+    digest = hashlib.sha256()
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    lora.__dict__["sha256"] = digest.hexdigest()
+    return lora
+
+
+def sound(lora: Lora) -> Lora:
+    """The adapter, once every number was looked at.
+
+    Raises:
+        WeightsError: one is none, or infinite, or an alpha is 0 or no number.
+    """
+    contents, tensors = lora.contents, lora.tensors
+    rows = list(contents.settings.rows.values())
+    if contents.forms["oft_r"] and (not rows or any(row.get("coft") for row in rows)):
+        how = (
+            "with coft, which is not known here"
+            if rows
+            else "and nothing says how; its adapter_config.json must lie beside"
+        )
+        raise WeightsError(f"{contents.path}: turns what layers read as PEFT does, {how}")
     unsound = [name for name, tensor in tensors.items() if not _sound(tensor)]
     weak = [
         f"{name} is {float(tensors[name]) if tensors[name].numel() == 1 else 'no number'}"
@@ -95,7 +130,7 @@ def load(path: str | os.PathLike[str], *, pickles: bool = False) -> Lora:
     if unsound or weak:
         lines = [f"{contents.path}: {len(unsound)} tensors hold numbers that are none, {len(weak)} strengths are wrong"]
         raise WeightsError("\n".join([*lines, *listed("unsound", unsound), *listed("strength", weak)]))
-    return Lora(contents, tensors)
+    return lora
 
 
 def targets(model: Model) -> Targets:

@@ -80,6 +80,13 @@ def _layer(weight: Shape) -> None:
         raise ValueError(f"the layer's weight of shape {written(weight)} is no matrix and no kernel")
 
 
+def _full(shapes: Shapes) -> None:
+    """Refuse tensors without numbers, of which a change of rank 0 is made."""
+    for role, shape in shapes.items():
+        if 0 in shape:
+            raise ValueError(f"{role} of shape {written(shape)} holds no numbers")
+
+
 def _result(found: Shape, weight: Shape) -> None:
     if squeezed(found, weight) != weight:
         raise ValueError(f"changes a weight of shape {written(found)}; the layer's is {written(weight)}")
@@ -88,6 +95,7 @@ def _result(found: Shape, weight: Shape) -> None:
 def lora(shapes: Shapes, weight: Shape) -> int:
     """up [O, R], down [R, I, K]; or down [R, I], mid [R, R, K] of a Tucker decomposition."""
     _layer(weight)
+    _full(shapes)
     up, down = _matrix("up", shapes["up"]), shapes["down"]
     axes("down", down, 2, 4)
     if "mid" in shapes:
@@ -107,6 +115,7 @@ def lora(shapes: Shapes, weight: Shape) -> int:
 def loha(shapes: Shapes, weight: Shape) -> int:
     """w1_a [O, R], w1_b [R, I·K] and the same again; with Tucker w1_a [R, O], w1_b [R, I], t1 [R, R, K]."""
     _layer(weight)
+    _full(shapes)
     found = []
     for half in ("1", "2"):
         a, b = _matrix(f"w{half}_a", shapes[f"hada_w{half}_a"]), _matrix(f"w{half}_b", shapes[f"hada_w{half}_b"])
@@ -129,6 +138,7 @@ def loha(shapes: Shapes, weight: Shape) -> int:
 def lokr(shapes: Shapes, weight: Shape) -> int:
     """w1 ⊗ w2, each whole or a product; w2 of a convolution [O2, I2, K], or with Tucker a [R, O2], b [R, I2], t2."""
     _layer(weight)
+    _full(shapes)
     rank = 0
     if "lokr_w1" in shapes:
         first = _matrix("w1", shapes["lokr_w1"])
@@ -249,8 +259,8 @@ def _unfolded(made: Shape, weight: Shape) -> Shape:
 
 def _ranked(shapes: Shapes, weight: Shape, rank: int) -> int:
     """The rank, once the magnitude of DoRA was looked at."""
-    if rank < 1:
-        raise ValueError("its rank is 0")
+    if "diff_b" in shapes:
+        _bias("diff_b", shapes["diff_b"], weight)
     for role in ("magnitude", "dora_scale"):
         if role in shapes:
             direction(role, shapes[role], weight)
@@ -279,7 +289,7 @@ def _sets(*needs: str) -> tuple[frozenset[str], ...]:
 
 _HALVES = ("lokr_w1", "lokr_w1_a lokr_w1_b"), ("lokr_w2", "lokr_w2_a lokr_w2_b", "lokr_w2_a lokr_w2_b lokr_t2")
 _HADA = "hada_w1_a hada_w1_b hada_w2_a hada_w2_b"
-_STRONG = frozenset({"alpha", "magnitude", "dora_scale"})
+_STRONG = frozenset({"alpha", "magnitude", "dora_scale", "diff_b"})
 FORMS: dict[str, Form] = {
     "lora": Form(_sets("up down", "up down mid"), _STRONG | {"up_bias"}, lora, True),
     "loha": Form(_sets(_HADA, f"{_HADA} hada_t1 hada_t2"), _STRONG, loha, True),

@@ -147,8 +147,10 @@ def _row(contents: Contents, piece: Piece, targets: Targets) -> tuple[Row | None
 
 def _unbiased(contents: Contents, rows: Iterable[Row]) -> list[tuple[str, str]]:
     """Changes of a layer with a bias that leave it out where others do not."""
-    mine = [row for row in rows if row.piece.form == "full" and row.layer.biased]
-    without = [row for row in mine if "diff_b" not in row.piece.names]
-    if not 0 < len(without) < len(mine):
-        return []
-    return [(row.piece.stem, f"{row.layer.full}: has no diff_b, others have") for row in without]
+    found = []
+    for form in FORMS:
+        mine = [row for row in rows if row.piece.form == form and row.layer.biased]
+        without = [row for row in mine if "diff_b" not in row.piece.names]
+        if 0 < len(without) < len(mine):
+            found += [(row.piece.stem, f"{row.layer.full}: has no diff_b, others have") for row in without]
+    return found

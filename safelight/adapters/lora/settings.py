@@ -19,7 +19,6 @@ from safelight.weights.header import Header
 
 METADATA = "lora_adapter_metadata"
 CONFIG = "adapter_config.json"
-STRONG = ("lora_alpha", "r", "use_rslora", "alpha_pattern", "rank_pattern")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class Settings:
     def strength(self, part: str, layer: str, rank: int) -> float | None:
         """What a change of a layer is multiplied by; None where nothing says it."""
         said = self.of(part)
-        alpha = _patterned(said.get("alpha_pattern"), layer, said.get("lora_alpha"))
+        # LoHa's and LoKr's settings call it alpha.
+        alpha = _patterned(said.get("alpha_pattern"), layer, said.get("lora_alpha", said.get("alpha")))
         if alpha is None:
             return None
         return float(alpha) / (math.sqrt(rank) if said.get("use_rslora") else rank)
@@ -75,14 +75,14 @@ def _flat(path: Path, text: str) -> dict[str, dict[str, Any]]:
 
 
 def _checked(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
-    for name in ("lora_alpha", "r"):
+    for name in ("lora_alpha", "alpha", "r"):
         value = raw.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ConfigError(f"{path}: {name} = {str(value)[:40]} is not a number")
     for name in ("alpha_pattern", "rank_pattern"):
         if not isinstance(raw.get(name) or {}, dict):
             raise ConfigError(f"{path}: {name} is not a table")
-    if raw.get("lora_alpha") == 0:
+    if 0 in (raw.get("lora_alpha"), raw.get("alpha")):
         raise WeightsError(f"{path}: its lora_alpha is 0, so it changes nothing; it was not written rightly")
     return raw
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from safelight.adapters.lora.attach import KIND, attach, attached, detach
+from safelight.adapters.lora.blocks import Blocks
 from safelight.adapters.lora.file import Lora
 from safelight.families.family import Model
 from safelight.nn.surgery import Record
@@ -17,11 +18,11 @@ class WearableLora:
     """A loaded file, ready to be laid over a model.
 
     Attributes:
-        lora: the file. blocks: beginning of layers' names -> what the scale is multiplied by there.
+        lora: the file. blocks: what the scale is multiplied by in which blocks.
     """
 
     lora: Lora
-    blocks: Mapping[str, float] = field(default_factory=dict)
+    blocks: Blocks = None
 
     def put_on(self, model: Model, scale: float = 1.0) -> WornLora:
         """Lay it over a model; the same file may lie there several times.
@@ -35,7 +36,7 @@ class WearableLora:
         name = next(each for each in names if each not in taken)
         return WornLora(model, attach(model, self.lora, scale, self.blocks, name=name), self.lora)
 
-    def within(self, blocks: Mapping[str, float]) -> WearableLora:
+    def within(self, blocks: Blocks) -> WearableLora:
         """The same with other strengths of blocks."""
         return replace(self, blocks=blocks)
 

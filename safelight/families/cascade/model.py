@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.errors import ConfigError, RequestError
-from safelight.nn.attention import Attention
+from safelight.nn.attention import Attention, attend, merge_heads, split_heads
 from safelight.nn.config import DEEPEST, from_released, per_level, positive
 
 RES, TIME, ATTENTION = "SDCascadeResBlock", "SDCascadeTimestepBlock", "SDCascadeAttnBlock"
@@ -138,6 +138,7 @@ class CascadeUNet(nn.Module):
         text: Tensor | None = None,
         image: Tensor | None = None,
         effnet: Tensor | None = None,
+        heard: Tensor | None = None,
     ) -> Tensor:
         """One prediction.
 
@@ -147,6 +148,7 @@ class CascadeUNet(nn.Module):
             pooled: [B, clip_text_pooled_in_channels], the projected text.
             text: [B, M, clip_text_in_channels], and image: [B, clip_image_in_channels], zeros without one (prior).
             effnet: [B, effnet_in_channels, H, W], what the prior drew, of any size (decoder).
+            heard: [B, M] booleans, False at tokens of the text that only fill it up; None where all are read (prior).
 
         Returns:
             [B, out_channels, h, w].
@@ -155,7 +157,7 @@ class CascadeUNet(nn.Module):
             RequestError: something that the network needs was not given.
         """
         time = self.times(t, x.dtype)
-        told = self.tell(pooled, text, image)
+        told = Said(self.tell(pooled, text, image), heard)
         x = channel_norm(self.embedding[1](F.pixel_unshuffle(x, self.config.patch_size)))
         if self.effnet_mapper is not None:
             if effnet is None:
@@ -201,8 +203,22 @@ class CascadeUNet(nn.Module):
         return F.layer_norm(rows, rows.shape[-1:], eps=EPS)
 
 
+class Said(NamedTuple):
+    """What the attention layers read beside the grid: rows [B, M', X], and which of the first M are ``heard``."""
+
+    rows: Tensor
+    heard: Tensor | None
+
+    def mask(self, places: int) -> Tensor | None:
+        """What every place of a grid looks at, ``places`` of the grid before the rows: [B, 1, 1, places + M']."""
+        if self.heard is None:
+            return None
+        after = self.rows.shape[1] - self.heard.shape[1]
+        return F.pad(self.heard, (places, after), value=True)[:, None, None]
+
+
 def _run(
-    blocks: nn.Module, repeats: nn.Module, x: Tensor, time: tuple[Tensor, ...], told: Tensor, skip: Tensor | None
+    blocks: nn.Module, repeats: nn.Module, x: Tensor, time: tuple[Tensor, ...], told: Said, skip: Tensor | None
 ) -> Tensor:
     """The layers of a level, again after each of its repeats; the first is shown what the level kept."""
     between = [*repeats.children()]
@@ -224,7 +240,7 @@ class ResBlock(nn.Module):
         layers = {0: nn.Linear(width + kept, 4 * width), 2: ResponseNorm(4 * width), 4: nn.Linear(4 * width, width)}
         self.channelwise = _listed(layers)
 
-    def forward(self, x: Tensor, time: tuple[Tensor, ...], told: Tensor, kept: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, time: tuple[Tensor, ...], told: Said, kept: Tensor | None) -> Tensor:
         y = channel_norm(self.depthwise(x))
         y = (y if kept is None else torch.cat([y, kept], dim=1)).permute(0, 2, 3, 1)
         y = self.channelwise[4](self.channelwise[2](F.gelu(self.channelwise[0](y))))
@@ -253,7 +269,7 @@ class TimeBlock(nn.Module):
         for name in self.names:
             setattr(self, name, nn.Linear(time, 2 * width))
 
-    def forward(self, x: Tensor, time: tuple[Tensor, ...], told: Tensor, kept: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, time: tuple[Tensor, ...], told: Said, kept: Tensor | None) -> Tensor:
         parts = [getattr(self, name)(each) for name, each in zip(self.names, time, strict=True)]
         gain, shift = torch.stack(parts).sum(0)[:, :, None, None].chunk(2, dim=1)
         return x * (1 + gain) + shift
@@ -268,11 +284,14 @@ class AttentionBlock(nn.Module):
         self.attention = Attention(width, heads, bias=True)
         self.kv_mapper = _listed({1: nn.Linear(condition, width)})
 
-    def forward(self, x: Tensor, time: tuple[Tensor, ...], told: Tensor, kept: Tensor | None) -> Tensor:
-        source, tokens = self.kv_mapper[1](F.silu(told)), channel_norm(x).flatten(2).transpose(1, 2)
+    def forward(self, x: Tensor, time: tuple[Tensor, ...], told: Said, kept: Tensor | None) -> Tensor:
+        source, tokens = self.kv_mapper[1](F.silu(told.rows)), channel_norm(x).flatten(2).transpose(1, 2)
         if self.itself:
             source = torch.cat([tokens, source], dim=1)
-        return x + self.attention(tokens, source).transpose(1, 2).reshape(x.shape)
+        layer, mask = self.attention, told.mask(source.shape[1] - told.rows.shape[1])
+        q, k, v = (split_heads(y, layer.heads) for y in (layer.to_q(tokens), layer.to_k(source), layer.to_v(source)))
+        y = layer.to_out[0](merge_heads(attend(q, k, v, mask=mask)))
+        return x + y.transpose(1, 2).reshape(x.shape)
 
 
 class Scaler(nn.Module):

@@ -47,8 +47,24 @@ def read_stages(index: Index) -> tuple[Stage, Stage]:
         WeightsError: a part is missing, or its weights are unreadable or of another shape than its config says; the
             decoder's folder has no prior's beside it. ConfigError: a part is of another kind.
     """
+    prior, prefix = _prior(index)
+    return _stage(prior, f"{prefix}prior", prefix), _stage(index, "decoder", "")
+
+
+def read_tokenizers(index: Index) -> dict[str, ClipTokenizer]:
+    """The tokenizer of the prior, under its encoder's name: the decoder is told the pooled text of its chunk alone.
+
+    Raises:
+        WeightsError, ConfigError: see `read_stages`.
+    """
+    prior, prefix = _prior(index)
+    return {"prior_text_encoder": ClipTokenizer.from_folder(prior.folder / f"{prefix}tokenizer")}
+
+
+def _prior(index: Index) -> tuple[Index, str]:
+    """The folder with the prior's parts, and what their names begin with there."""
     if index.pipeline == COMBINED:
-        return _stage(index, "prior_prior", "prior_"), _stage(index, "decoder", "")
+        return index, "prior_"
     beside = index.folder.with_name(f"{index.folder.name}-prior")
     if not (beside / "model_index.json").is_file():
         raise WeightsError(
@@ -57,7 +73,7 @@ def read_stages(index: Index) -> tuple[Stage, Stage]:
     prior = read_index(beside, index.variant, pickles=index.pickles)
     if prior.pipeline != PRIOR:
         raise ConfigError(f"{beside}: is a {prior.pipeline}; a {PRIOR} is expected")
-    return _stage(prior, "prior", ""), _stage(index, "decoder", "")
+    return prior, ""
 
 
 def read_stage_a(index: Index) -> tuple[StageA, tuple[Path, ...]]:
@@ -84,14 +100,12 @@ def _stage(index: Index, network: str, prefix: str) -> Stage:
     unet = load_unet(folder / network, variant, pickles=pickles)
     text = load_clip_text(folder / encoder, variant, pickles=pickles)
     words = ClipTokenizer.from_folder(folder / tokenizer)
-    if words.highest >= text.config.vocab_size or words.length > text.config.max_position_embeddings:
-        raise ConfigError(f"{folder / tokenizer}: writes numbers that the text encoder does not read")
+    fitting(folder / network, unet.config, text, words, folder / tokenizer)
     plan = folder / scheduler / "scheduler_config.json"
     try:
         path = ratio.read(read_json(plan))
     except ConfigError as error:
         raise ConfigError(f"{plan}: {error}") from error
-    _check(folder / network, unet.config, text)
     read = [folder / "model_index.json", plan]
     for part in (network, encoder):
         read += [folder / part / "config.json", *weight_files(folder / part, variant, pickles=pickles)]
@@ -99,9 +113,18 @@ def _stage(index: Index, network: str, prefix: str) -> Stage:
     return Stage(unet, text, words, path, index.settings, tuple(read))
 
 
-def _check(place: Path, unet: CascadeConfig, text: ClipText) -> None:
-    """Check that a network reads what its text encoder writes."""
+def fitting(place: Path, unet: CascadeConfig, text: ClipText, words: ClipTokenizer, vocabulary: Path) -> None:
+    """Check that a network reads what its text encoder writes, and that one what the tokenizer does.
+
+    Args:
+        place, vocabulary: where the network and the tokenizer lie.
+
+    Raises:
+        ConfigError: they do not.
+    """
     config = text.config
+    if words.highest >= config.vocab_size or words.length > config.max_position_embeddings:
+        raise ConfigError(f"{vocabulary}: writes numbers that the text encoder does not read")
     if not config.projection or unet.clip_text_pooled_in_channels != config.projection_dim:
         raise ConfigError(
             f"{place}: reads pooled text of width {unet.clip_text_pooled_in_channels}, the text encoder writes "

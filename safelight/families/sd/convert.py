@@ -10,7 +10,6 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from torch import Tensor
 from safelight.encoders.checkpoints import released
 from safelight.errors import ConfigError, ExistsError, FileError, WeightsError
 from safelight.families.sd.parts import tokenizer_of
-from safelight.families.sd.single import CONFIGS, WHOLE, Checkpoint, vocabulary
+from safelight.families.sd.single import CONFIGS, WHOLE, Checkpoint, check_noise, vocabulary
 from safelight.vae.checkpoints import today
 from safelight.weights.detect import VARIANT
 from safelight.weights.folder import Index, read_json, weight_files
 from safelight.weights.load import read
 from safelight.weights.moves import to_ours, to_theirs
-from safelight.weights.save import save, write
+from safelight.weights.notes import METADATA, NOTES, notes
+from safelight.weights.save import Written, save, write
 from safelight.weights.variants import Variant, tables_of
 
 STEM = {"text_encoder": "model", "text_encoder_2": "model"}
@@ -33,7 +33,6 @@ CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
     "controlnet": ("diffusers", "ControlNetModel"),
-    "scheduler": ("diffusers", "DDIMScheduler"),
 }
 RENAME: dict[str, Callable[[str], str | None]] = {
     "vae": today,
@@ -41,15 +40,6 @@ RENAME: dict[str, Callable[[str], str | None]] = {
     "text_encoder_2": released,
 }
 KINDS = {"UNet2DConditionModel": "unet", "AutoencoderKL": "vae", "ControlNetModel": "controlnet"}
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a conversion did: the files it wrote, how many tensors, and the names it passed over."""
-
-    files: tuple[Path, ...]
-    tensors: int
-    unread: tuple[str, ...] = ()
 
 
 def to_file(index: Index, place: Path) -> Written:
@@ -60,16 +50,17 @@ def to_file(index: Index, place: Path) -> Written:
         FileError: the file cannot be written.
     """
     folder = index.folder
-    if "low_res_scheduler" in index.parts:
-        raise WeightsError(f"{folder}: no single file says how noisy the small picture is; keep the folder")
     have = {name for name in index.parts if name in WHOLE or name.startswith("text_encoder")}
     configs = {name: read_json(folder / name / "config.json") for name in sorted(have)}
     variant = _variant(folder, index, configs)
     configs["model_index"] = read_json(folder / "model_index.json")
-    configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
+    for name in ("scheduler", *(("low_res_scheduler",) if "low_res_scheduler" in index.parts else ())):
+        configs[name] = read_json(folder / name / "scheduler_config.json")
     parts = {name: folder / name for name in configs if name in have}
     said = configs["scheduler"].get("prediction_type", "epsilon")
     metadata = {"modelspec.prediction_type": "v" if said == "v_prediction" else str(said)}
+    if said := notes(folder):
+        metadata[METADATA] = json.dumps(said, ensure_ascii=False)
     return _one_file(variant, parts, place, index, {**metadata, CONFIGS: json.dumps(configs, ensure_ascii=False)})
 
 
@@ -84,8 +75,10 @@ def part_to_file(folder: Path, place: Path, index: Index) -> Written:
     if name is None:
         raise ConfigError(f"{folder / 'config.json'}: is of a {raw.get('_class_name')}; known are {', '.join(KINDS)}")
     width = raw.get("cross_attention_dim", tables_of("sd").variants[0].width)
-    known = [each for each in tables_of("sd").variants if any(part.name == name for part in each.parts)]
-    variant = next((each for each in known if each.width == width), known[0])
+    table = "kunet" if raw.get("time_embedding_type") == "fourier" else name
+    known = [each for each in tables_of("sd").variants if any(part.table == table for part in each.parts)]
+    fits = [each for each in known if each.width == width and (each.name == "x4") == bool(raw.get("num_class_embeds"))]
+    variant = [*fits, *known][0]
     return _one_file(variant, {name: folder}, place, index, {CONFIGS: json.dumps({name: raw}, ensure_ascii=False)})
 
 
@@ -104,6 +97,7 @@ def to_folder(told: Checkpoint, place: Path, index: Index, *, averaged: bool = F
     have = [part.part for part in told.found.components]
     alone = len(have) == 1
     tensors = read(told.path, pickles=index.pickles)
+    check_noise(told, tensors)
     scratch = place.parent / f".{place.name}.{secrets.token_hex(4)}.part"
     try:
         scratch.mkdir()
@@ -128,19 +122,21 @@ def to_folder(told: Checkpoint, place: Path, index: Index, *, averaged: bool = F
 
 def _rest(told: Checkpoint, folder: Path, index: Index, have: Iterable[str]) -> None:
     """The files of a folder beside its weights: scheduler, tokenizers, index."""
-    (folder / "scheduler").mkdir()
-    _json(folder / "scheduler" / "scheduler_config.json", told.configs["scheduler"])
-    parts: dict[str, Any] = {}
-    for name in (*have, "scheduler"):
+    plans = [name for name in ("scheduler", "low_res_scheduler") if name in told.configs]
+    for name in plans:
+        (folder / name).mkdir()
+        _json(folder / name / "scheduler_config.json", told.configs[name])
+    parts: dict[str, Any] = {name: ("diffusers", told.configs[name].get("_class_name")) for name in plans}
+    for name in have:
         if name.startswith("text_encoder"):
             parts[name] = ("transformers", told.configs[name].get("architectures", ["CLIPTextModel"])[0])
             parts[tokenizer_of(name)] = ("transformers", "CLIPTokenizer")
             _tokenizer(folder / tokenizer_of(name), *vocabulary(index, told.variant, name))
         else:
             parts[name] = CLASSES[name]
+    if kept := notes(told.path):
+        _json(folder / NOTES, kept)
     said = dict(told.configs["model_index"])
-    library = told.configs["scheduler"].get("_class_name")
-    parts["scheduler"] = ("diffusers", library)
     _json(folder / "model_index.json", said | {key: list(value) for key, value in parts.items()})
 
 
@@ -179,9 +175,15 @@ def _variant(folder: Path, index: Index, configs: Mapping[str, Mapping[str, Any]
     """Which variant a folder is of."""
     if "unet" not in configs or "vae" not in configs:
         raise WeightsError(f"{folder / 'model_index.json'}: names no unet or no vae; a single file needs both")
-    xl = bool(configs["unet"].get("addition_embed_type"))
-    linear = bool(configs["unet"].get("use_linear_projection"))
+    unet = configs["unet"]
+    if unet.get("time_embedding_type") == "fourier":
+        raise WeightsError(
+            f"{folder}: no single file holds all of an x2 latent upscaler; 'safelight convert {folder / 'unet'} FILE'"
+            " writes its U-Net alone"
+        )
+    xl, linear = bool(unet.get("addition_embed_type")), bool(unet.get("use_linear_projection"))
     name = ("sdxl" if "text_encoder" in index.parts else "sdxl-refiner") if xl else "sd2" if linear else "sd1"
+    name = "x4" if unet.get("num_class_embeds") else name
     return tables_of("sd").variant(name)
 
 

@@ -195,7 +195,7 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], 1e-5)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
         for name, layer in self.named_modules():
-            if isinstance(layer, Attention | TransformerBlock):
+            if isinstance(layer, Attention | TransformerBlock | DownBlock | MidBlock | UpBlock):
                 layer.name = name
 
     def forward(
@@ -265,10 +265,14 @@ def embed(network: Trunk, x: Tensor, t: Tensor, added: Added) -> Tensor:
 
 
 class DownBlock(nn.Module):
-    """Residual blocks, each followed by a transformer where the level has them, then a halving of the grid."""
+    """Residual blocks, each followed by a transformer where the level has them, then a halving of the grid.
+
+    `name` is the block's dotted name in its network, set by the network, as for the other blocks.
+    """
 
     def __init__(self, config: UNetConfig, level: int) -> None:
         super().__init__()
+        self.name = ""
         widths, n = config.block_out_channels, config.layers_per_block
         width, time, groups = widths[level], 4 * widths[0], config.norm_num_groups
         ins = [widths[max(level - 1, 0)]] + [width] * (n - 1)
@@ -289,6 +293,7 @@ class DownBlock(nn.Module):
                 x = self.attentions[index](x, context, ports)
                 if residual is not None and index == len(self.resnets) - 1:
                     x = x + residual
+            x = x if ports.stage is None else ports.stage(f"{self.name}.{index}", x)
             made.append(x)
         if self.downsamplers is not None:
             x = self.downsamplers[0](x)
@@ -303,6 +308,7 @@ class MidBlock(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
+        self.name = ""
         width, time, groups = config.block_out_channels[-1], 4 * config.block_out_channels[0], config.norm_num_groups
         self.resnets = nn.ModuleList(ResnetBlock(width, width, time_width=time, groups=groups) for _ in range(2))
         coarsest = len(config.block_out_channels) - 1
@@ -311,7 +317,8 @@ class MidBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor, context: Tensor, ports: Ports) -> Tensor:
         x = self.resnets[0](x, time)
         x = self.attentions[0](x, context, ports)
-        return self.resnets[1](x, time)
+        x = self.resnets[1](x, time)
+        return x if ports.stage is None else ports.stage(f"{self.name}.0", x)
 
 
 class UpBlock(nn.Module):
@@ -319,6 +326,7 @@ class UpBlock(nn.Module):
 
     def __init__(self, config: UNetConfig, level: int) -> None:
         super().__init__()
+        self.name = ""
         widths, n = config.block_out_channels, config.layers_per_block + 1
         width, time, groups = widths[level], 4 * widths[0], config.norm_num_groups
         below, above = widths[min(level + 1, len(widths) - 1)], widths[max(level - 1, 0)]
@@ -342,9 +350,12 @@ class UpBlock(nn.Module):
         ``skips`` are in the order in which they were made; the last is used first.
         """
         for index, resnet in enumerate(self.resnets):
-            x = resnet(torch.cat([x, skips[-1 - index]], dim=1), time)
+            skip = skips[-1 - index]
+            x, skip = (x, skip) if ports.join is None else ports.join(self.name, x, skip)
+            x = resnet(torch.cat([x, skip], dim=1), time)
             if self.attentions is not None:
                 x = self.attentions[index](x, context, ports)
+            x = x if ports.stage is None else ports.stage(f"{self.name}.{index}", x)
         return x if self.upsamplers is None else self.upsamplers[0](x, size)
 
 

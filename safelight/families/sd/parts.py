@@ -41,6 +41,7 @@ class Parts:
         readers: the text encoders in the order of their numbers; none is left out but those the model lacks.
         scheduler: ``scheduler_config.json`` as read.
         files: every file that was read, for hashes.
+        low_res: ``scheduler_config.json`` of the noise on a small picture, where the U-Net is shown one.
     """
 
     index: Index
@@ -49,6 +50,7 @@ class Parts:
     readers: tuple[Reader, ...]
     scheduler: Mapping[str, Any]
     files: tuple[Path, ...]
+    low_res: Mapping[str, Any] | None = None
 
 
 def read_parts(index: Index) -> Parts:
@@ -80,7 +82,10 @@ def read_parts(index: Index) -> Parts:
         read += [folder / part / "config.json", *weight_files(folder / part, index.variant, pickles=index.pickles)]
     for name in names:
         read += sorted(file for file in (folder / tokenizer_of(name)).iterdir() if file.is_file())
-    return Parts(index, unet, vae, readers, read_json(scheduler), tuple(read))
+    low_res = folder / "low_res_scheduler" / "scheduler_config.json" if "low_res_scheduler" in index.parts else None
+    read += [low_res] if low_res else []
+    noise = read_json(low_res) if low_res else None
+    return Parts(index, unet, vae, readers, read_json(scheduler), tuple(read), noise)
 
 
 def encoders_of(index: Index) -> list[str]:

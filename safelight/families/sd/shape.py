@@ -11,7 +11,7 @@ from typing import Any
 
 from safelight.errors import ConfigError
 from safelight.weights.keys import Shape
-from safelight.weights.variants import Variant
+from safelight.weights.variants import DISTILLED, Variant
 
 SCHEDULER = {
     "beta_schedule": "scaled_linear",
@@ -42,6 +42,8 @@ def configs(variant: Variant, shapes: Mapping[str, Mapping[str, Shape]]) -> dict
 
 def unet(shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> dict[str, Any]:
     """``config.json`` of a U-Net."""
+    if "time_proj.weight" in shapes:
+        return kunet(shapes, facts)
     trunk = _trunk(shapes, facts)
     kinds = trunk["down_block_types"]
     up = ["CrossAttnUpBlock2D" if kind.startswith("Cross") else "UpBlock2D" for kind in reversed(kinds)]
@@ -57,6 +59,34 @@ def unet(shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> dict[str, Any
         "up_block_types": up,
         **({"only_cross_attention": crossed} if any(crossed) else {}),
         **({"num_class_embeds": classes[0]} if classes else {}),
+        **({"time_cond_proj_dim": shapes[DISTILLED][1]} if DISTILLED in shapes else {}),
+    }
+
+
+def kunet(shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """``config.json`` of the U-Net of k-diffusion."""
+    levels = _count(shapes, r"down_blocks\.(\d+)\.")
+    crossed = levels - 1
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "act_fn": "gelu",
+        "attention_head_dim": facts["width_of_head"],
+        "block_out_channels": [shapes[f"down_blocks.{b}.resnets.0.conv1.weight"][0] for b in range(levels)],
+        "conv_in_kernel": 1,
+        "conv_out_kernel": 1,
+        "cross_attention_dim": shapes[f"down_blocks.{crossed}.attentions.0.attn2.to_k.weight"][1],
+        "down_block_types": ["KDownBlock2D", *["KCrossAttnDownBlock2D"] * crossed],
+        "in_channels": shapes["conv_in.weight"][1],
+        "layers_per_block": _count(shapes, r"down_blocks\.0\.resnets\.(\d+)\."),
+        "mid_block_type": None,
+        "norm_num_groups": None,
+        "out_channels": shapes["conv_out.weight"][0],
+        "resnet_time_scale_shift": "scale_shift",
+        "sample_size": facts["sample_size"],
+        "time_cond_proj_dim": shapes["time_embedding.cond_proj.weight"][1],
+        "time_embedding_type": "fourier",
+        "timestep_post_act": "gelu",
+        "up_block_types": [*["KCrossAttnUpBlock2D"] * crossed, "KUpBlock2D"],
     }
 
 
@@ -146,16 +176,18 @@ def text(shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def scheduler(prediction: str, *, zero_snr: bool = False) -> dict[str, Any]:
-    """``scheduler_config.json`` for a network that predicts ``epsilon`` or ``v_prediction``."""
-    return {
-        "_class_name": "DDIMScheduler",
-        **SCHEDULER,
-        "clip_sample": False,
-        "set_alpha_to_one": False,
-        "prediction_type": prediction,
-        **({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if zero_snr else {}),
-    }
+def scheduler(prediction: str, facts: Mapping[str, Any] | None = None, *, zero_snr: bool = False) -> dict[str, Any]:
+    """``scheduler_config.json`` for a network that predicts ``epsilon`` or ``v_prediction``.
+
+    Args:
+        facts: what the variant says of it. zero_snr: whether its path ends in pure noise.
+    """
+    usual = {"_class_name": "DDIMScheduler", **SCHEDULER, "clip_sample": False, "set_alpha_to_one": False}
+    ends = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if zero_snr else {}
+    made = {**usual, **(facts or {}), "prediction_type": prediction, **ends}
+    if made["_class_name"] == "EulerDiscreteScheduler":  # which knows neither
+        made = {key: value for key, value in made.items() if key not in ("clip_sample", "set_alpha_to_one")}
+    return made
 
 
 def _count(shapes: Mapping[str, Shape], pattern: str) -> int:

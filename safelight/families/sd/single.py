@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, SafelightError, WeightsError
-from safelight.families.sd import shape
+from safelight.families.sd import scheduler, shape
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.families.sd.parts import Parts, Reader, check_parts, fitting, tokenizer_of
 from safelight.vae.kl import AutoencoderKL, KLConfig
@@ -32,6 +33,10 @@ from safelight.weights.variants import Variant
 CONFIGS = "safelight.configs"
 """Where `safelight convert` puts the configurations of a folder into the metadata of a file."""
 WHOLE = {"unet", "vae"}
+NOISES = {"alphas_cumprod": "scheduler", "low_scale_model.alphas_cumprod": "low_res_scheduler"}
+"""Where training programs leave the squares of alpha of every level, and what says the same here."""
+NEAR = 0.02
+"""How far a stored square may lie off, which half precision explains and another path does not."""
 TOKENIZER_FILES = ("tokenizer.json", "merges.txt")
 
 
@@ -75,9 +80,9 @@ def understand(path: Path, *, pickles: bool = False, prediction: str = "") -> Ch
     made["scheduler"] = dict(said.get("scheduler", {})) or _scheduler(variant, header)
     if prediction:
         made["scheduler"]["prediction_type"] = prediction
-    inpaint = made.get("unet", {}).get("in_channels") == 9
-    pipeline = variant.inpaint if inpaint else variant.pipeline
-    usual = {"_class_name": pipeline, **variant.config.get("settings", {})}
+    if "low_res_scheduler" in variant.config or "low_res_scheduler" in said:
+        made["low_res_scheduler"] = dict(said.get("low_res_scheduler", variant.config.get("low_res_scheduler", {})))
+    usual = {"_class_name": variant.pipeline, **variant.config.get("settings", {})}
     made["model_index"] = dict(said.get("model_index", usual))
     return Checkpoint(path, header, found, variant, made)
 
@@ -93,10 +98,17 @@ def single_index(path: Path, pickles: bool = False, tokenizers: tuple[Path, ...]
     encoders = {part.name for part in told.variant.parts if part.name.startswith("text_encoder")}
     if lacking := sorted((WHOLE | encoders) - have):
         holds = ", ".join(sorted(have)) or "none of the parts"
-        raise WeightsError(f"{path}: lacks {', '.join(lacking)} of {told.variant.title}; it holds {holds}")
+        what = f"lacks {', '.join(lacking)} of {told.variant.title}; it holds {holds}"
+        raise WeightsError(f"{path}: {what}, of which 'safelight convert FILE FOLDER' makes a folder")
+    if "controlnet" in have:
+        raise WeightsError(
+            f"{path}: holds a ControlNet beside the model, which would not be asked; 'safelight convert FILE FOLDER' "
+            "makes a folder with both"
+        )
     said = told.configs["model_index"]
     settings = {key: value for key, value in said.items() if not key.startswith("_") and not isinstance(value, list)}
-    parts = {part: ("diffusers" if part in WHOLE else "transformers", "") for part in sorted(have | {"scheduler"})}
+    plans = {part for part in ("scheduler", "low_res_scheduler") if part in told.configs}
+    parts = {part: ("transformers" if part in encoders else "diffusers", "") for part in sorted(have | plans)}
     return Index(path, str(said["_class_name"]), parts, settings, pickles=pickles, tokenizers=tokenizers)
 
 
@@ -110,21 +122,55 @@ def read_single(index: Index) -> Parts:
     path = index.folder
     told = understand(path, pickles=index.pickles)
     tensors = read(path, pickles=index.pickles)
-
-    def part(name: str) -> dict[str, Tensor]:
-        component = told.found.component(name)
-        return to_ours(tensors, component.plan.moves, component.prefix) if component else {}
+    check_noise(told, tensors)
 
     readers, used = [], []
     for name in sorted(each.part for each in told.found.components if each.part.startswith("text_encoder")):
-        encoder = _filled(path, name, told.configs[name], part(name), _clip)
+        encoder = _filled(path, name, told.configs[name], released(told, name, tensors), _clip)
         reader, place = _reader(index, told.variant, name, encoder)
         readers.append(reader)
         used += sorted(file for file in place.iterdir() if file.is_file() and file.suffix in (".json", ".txt"))
-    unet = _filled(path, "unet", told.configs["unet"], part("unet"), _unet)
-    vae = _filled(path, "vae", told.configs["vae"], part("vae"), _vae)
+    unet = _filled(path, "unet", told.configs["unet"], released(told, "unet", tensors), _unet)
+    vae = _filled(path, "vae", told.configs["vae"], released(told, "vae", tensors), _vae)
     check_parts(path, unet, vae, readers)
-    return Parts(index, unet, vae, tuple(readers), told.configs["scheduler"], (path, *dict.fromkeys(used)))
+    plan, low_res = told.configs["scheduler"], told.configs.get("low_res_scheduler")
+    return Parts(index, unet, vae, tuple(readers), plan, (path, *dict.fromkeys(used)), low_res)
+
+
+def released(told: Checkpoint, part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part, such as ``unet`` or ``controlnet``, under the names of released folders.
+
+    Args:
+        tensors: all that the file holds; see `safelight.weights.load.read`.
+
+    Raises:
+        WeightsError: the file holds no such part.
+    """
+    component = told.found.component(part)
+    if component is None:
+        holds = ", ".join(each.part for each in told.found.components)
+        raise WeightsError(f"{told.path}: holds no {part}; it holds {holds} of {told.variant.title}")
+    return to_ours(tensors, component.plan.moves, component.prefix)
+
+
+def check_noise(told: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+    """Compare the noise paths that a file of training holds with those that it will be drawn on.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    for name, part in NOISES.items():
+        stored, plan = tensors.get(name), dict(told.configs.get(part, {}))
+        if stored is None or not plan or stored.element_size() < 2:
+            continue
+        if "clip_sample" in plan:
+            plan["clip_sample"] = False  # what is clipped changes no path
+        path = torch.tensor(scheduler.read(plan).path.alphas_cumprod)
+        if stored.shape != path.shape or not bool(((stored.float() - path).abs() <= NEAR).all()):
+            raise ConfigError(
+                f"{told.path}: its {name} are not those of {told.variant.title}, which it would be drawn on; use the "
+                f"released folder, whose {part} says its noise path"
+            )
 
 
 def vocabulary(index: Index, variant: Variant, encoder: str) -> tuple[Path, str]:
@@ -200,7 +246,7 @@ def _scheduler(variant: Variant, header: Header) -> dict[str, Any]:
         prediction = "v_prediction"
     elif said.startswith("eps") or kind == "stable-diffusion-v2-512" or header.metadata.get("global_step") == "875000":
         prediction = "epsilon"  # the number is how long the released 512-pixel model was trained
-    return shape.scheduler(prediction, zero_snr="ztsnr" in header.entries)
+    return shape.scheduler(prediction, variant.config.get("scheduler"), zero_snr="ztsnr" in header.entries)
 
 
 def _said(path: Path, header: Header) -> dict[str, dict[str, Any]]:

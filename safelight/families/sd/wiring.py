@@ -16,6 +16,7 @@ from torch import Tensor
 
 from safelight.encoders.chunks import Chunk
 from safelight.encoders.emphasis import EMPHASES, lay, weighed
+from safelight.encoders.learned import table, taught
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError
 from safelight.families.family import Defaults, Enlarge, Fact, Family, Model, Ported, Prompt, Words, joined, moved
@@ -26,7 +27,7 @@ from safelight.families.sd.single import read_single, read_vocabularies, single_
 from safelight.nn.embed import sinusoid
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.transformer import TransformerBlock
-from safelight.weights.folder import Index, read_json
+from safelight.weights.folder import Index
 from safelight.weights.notes import notes
 
 PLAIN = frozenset({"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"})
@@ -133,6 +134,7 @@ def load(index: Index) -> Model:
         facts=facts.names(told_numbers(parts)),
         skips=min(reader.encoder.config.num_hidden_layers for reader in parts.readers) - (2 if is_xl(parts) else 1),
         emphases=tuple(EMPHASES),
+        tokenizers=tuple(reader.tokenizer for reader in parts.readers),
         files=parts.files,
     )
     if seen == shown.HOLE:
@@ -146,15 +148,14 @@ def enlarging(model: Model, parts: Parts) -> Model:
     """A model whose network is shown a small picture with noise on it, and told how much.
 
     Raises:
-        ConfigError: nothing says on which path the noise lies. WeightsError: that file cannot be read.
+        ConfigError: nothing says on which path the noise lies.
     """
-    place = parts.index.folder / "low_res_scheduler" / "scheduler_config.json"
-    if "low_res_scheduler" not in parts.index.parts:
+    if parts.low_res is None:
         raise ConfigError(f"{parts.index.folder}: names no low_res_scheduler; use the released folder")
     try:
-        blurring = shown.Blurring.read(read_json(place), parts.unet.config, parts.index.settings)
+        blurring = shown.Blurring.read(parts.low_res, parts.unet.config, parts.index.settings)
     except ConfigError as error:
-        raise ConfigError(f"{place.parent}: {error}") from error
+        raise ConfigError(f"{parts.index.folder}: low_res_scheduler: {error}") from error
 
     def said(prompt: Prompt) -> Words:
         words = encode(parts, prompt)
@@ -172,7 +173,6 @@ def enlarging(model: Model, parts: Parts) -> Model:
         encode=said,
         enlarge=Enlarge(factor, factor, show=None, blur=blur),
         facts={**model.facts, "noise-level": Fact(1, blurring.noisiest, whole=True)},
-        files=(*model.files, place),
     )
 
 
@@ -239,33 +239,39 @@ def encode(parts: Parts, prompt: Prompt) -> Words:
     return Words(told, text.cut, text.chunks)
 
 
-@torch.no_grad()
 def read_text(readers: Sequence[Reader], prompt: Prompt, *, xl: bool, device: torch.device) -> Text:
     """Ask every encoder and join what they say along the width.
 
     Stable Diffusion 1 and 2 take the last layer, XL the last but one without its normalisation; ``prompt.skip`` goes as
     many layers further down.
     """
-    laid = [lay(reader.tokenizer, prompt.text, prompt.emphasis) for reader in readers]
+    words = prompt.learned
+    tokenizers = [taught(reader.tokenizer, words, reader.encoder.config.vocab_size) for reader in readers]
+    laid = [lay(tokenizer, prompt.text, prompt.emphasis) for tokenizer in tokenizers]
     chunks = max(len(each.chunks) for each in laid)
     columns, pooled = [], None
-    for reader, each in zip(readers, laid):
-        column, pooled = read_column(reader, each.chunks, prompt, xl=xl, device=device)
+    for place, (reader, each) in enumerate(zip(readers, laid)):
+        learned = table(words, place, reader.encoder.text_model.embeddings.token_embedding.weight)
+        column, pooled = read_column(reader, each.chunks, prompt, learned, xl=xl, device=device)
         # Two encoders may cut at other places; the one that is done first has nothing to say of what follows.
         nothing = lay(reader.tokenizer, "", "none").chunks * (chunks - len(each.chunks))
-        column += read_column(reader, nothing, prompt, xl=xl, device=device)[0] if nothing else []
+        column += read_column(reader, nothing, prompt, None, xl=xl, device=device)[0] if nothing else []
         columns.append(torch.cat(column, dim=1))
     return Text(torch.cat(columns, dim=-1), pooled, tuple(each.cut for each in laid if each.cut), chunks)
 
 
 def read_column(
-    reader: Reader, chunks: Sequence[Chunk], prompt: Prompt, *, xl: bool, device: torch.device
+    reader: Reader, chunks: Sequence[Chunk], prompt: Prompt, learned: Tensor | None, *, xl: bool, device: torch.device
 ) -> tuple[list[Tensor], Tensor]:
-    """What one encoder says of each chunk, [1, L, X] with the weights, and the pooled text of the first, [1, P]."""
+    """What one encoder says of each chunk, [1, L, X] with the weights, and the pooled text of the first, [1, P].
+
+    Args:
+        learned: see `ClipText.forward`.
+    """
 
     def read(ids: Sequence[int], seen: Sequence[bool] | None) -> tuple[Tensor, Tensor]:
         mask = None if seen is None else torch.tensor([seen], device=device)
-        found = reader.encoder(torch.tensor([ids], device=device), mask)
+        found = reader.encoder(torch.tensor([ids], device=device), mask, learned)
         pooled = found.projected if found.projected is not None else found.pooled
         if xl:
             return found.hidden[-2 - prompt.skip], pooled

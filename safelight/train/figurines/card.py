@@ -13,7 +13,7 @@ from safelight.figurines.attributes import ATTRIBUTES
 from safelight.train.figurines.plan import Plan
 from safelight.train.journal import read
 
-STAGES = ("text", "vae", "unet")
+STAGES = ("text", "vae", "decoder", "unet")
 
 
 def card(run: Path, plan: Plan) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from safelight.errors import CheckpointError, WeightsError
 from safelight.train.figurines import portraits
 from safelight.train.figurines.autoencoder import encode_all
 from safelight.train.figurines.plan import Plan
+from safelight.train.run import AVERAGE as AVERAGE
 from safelight.vae.kl import AutoencoderKL
 from safelight.weights.load import load_into, read
 from safelight.weights.safetensors import read_header
 from safelight.weights.save import save
 
-AVERAGE = "average.safetensors"
 TEXT = "text."
 """What the names of the text encoder begin with, beside the heads that it was taught with."""
 ENCODER = ("encoder.", "quant_conv.")
@@ -58,12 +58,14 @@ def load_text(run: Path, plan: Plan, tokenizer: ClipTokenizer) -> ClipText:
 
 
 def load_vae(run: Path, plan: Plan) -> AutoencoderKL:
-    """The trained autoencoder, for reading only.
+    """The trained autoencoder, with the decoder that was trained on if there is one, for reading only.
 
     Raises:
         CheckpointError: it is not trained yet, or of another shape than the plan says.
     """
     place = needed(run / "vae" / AVERAGE, "train the autoencoder")
+    if (run / "decoder" / AVERAGE).exists():
+        place = run / "decoder" / AVERAGE
     vae = AutoencoderKL(plan.vae.config(plan.data.size))
     try:
         load_into(vae, place)

@@ -45,6 +45,7 @@ class Plan:
     words_fit: Fit
     vae: Vae
     vae_fit: Fit
+    decoder_fit: Fit
     unet: Drawing
     unet_fit: Fit
 
@@ -61,6 +62,7 @@ SECTIONS: dict[str, type] = {
     "words_fit": Fit,
     "vae": Vae,
     "vae_fit": Fit,
+    "decoder_fit": Fit,
     "unet": Drawing,
     "unet_fit": Fit,
 }

@@ -28,7 +28,7 @@ def unpack(model: Path, run: Path, plan: Plan) -> Path:
         WeightsError, ConfigError: the folder is not a whole model. FileError: the run cannot be written to.
     """
     read_index(model)
-    for part in ("text", "vae"):
+    for part in ("text", "vae", "decoder"):
         if (run / part).exists():
             raise CheckpointError(f"{run / part}: exists; start from a published model in a new folder")
     for file in sorted((model / "tokenizer").glob("*")):

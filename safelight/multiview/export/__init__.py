@@ -1,0 +1,1 @@
+"""Formats of other programs: one file each writes a bundle, and reads cameras back."""

@@ -1,0 +1,1 @@
+"""Training on one's own pictures: a folder of them with captions, and what is learned from it."""
