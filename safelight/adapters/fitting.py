@@ -54,7 +54,5 @@ def check_fit(what: str, config: UNetConfig, device: torch.device, model: Model)
 def title(config: UNetConfig) -> str:
     """What a network of this shape is of, for a person."""
     width = config.cross_attention_dim
-    known = [each for each in tables_of("sd").variants if each.width == width]
-    # Upscalers read as wide a text as the models that control networks are made for.
-    known.sort(key=lambda each: "controlnet" not in each.expected)
-    return known[0].title if known else f"a network that reads text of width {width}"
+    known = [each.title for each in tables_of("sd").variants if each.width == width and not each.task]
+    return known[0] if known else f"a network that reads text of width {width}"

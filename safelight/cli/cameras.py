@@ -11,8 +11,9 @@ from safelight.cli import rigged
 from safelight.errors import RequestError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from safelight.core.camera import Camera
-    from safelight.multiview.bundle import Bundle
     from safelight.multiview.rig import Rig
 
 SIZE = 512
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         _alone(args)
         return _list(args.json)
     _idle(args)
-    pictures = _pictures(args.images) if args.images else None
+    pictures = _pictures(args.images or [])
     cameras = _cameras(args, pictures)
     done: dict[str, str] = {}
     if args.plot:
@@ -87,17 +88,15 @@ def _idle(args: argparse.Namespace) -> None:
         raise RequestError(f"--plot draws a PNG; let its name end in .png, not {Path(args.plot).name!r}")
 
 
-def _cameras(args: argparse.Namespace, pictures: Any) -> Camera:
+def _cameras(args: argparse.Namespace, pictures: list[Image]) -> Camera:
     from safelight.multiview.bounds import checked
     from safelight.multiview.export.table import load
     from safelight.multiview.rig import rig
     from safelight.weights.folder import typed
 
     size = args.size
-    if pictures is not None:
-        height, width = pictures.shape[1:3]
-        if size is None and height == width:
-            size = height
+    if size is None and pictures and pictures[0].width == pictures[0].height:
+        size = pictures[0].width
     if args.source:
         cameras = checked(load(typed(args.source)).cameras, nearest=0.0)
         if args.size is not None and not 1 <= args.size <= rigged.LARGEST:
@@ -107,18 +106,10 @@ def _cameras(args: argparse.Namespace, pictures: Any) -> Camera:
     return rig(args.rig).cameras(size, cameras.position.dtype, own=True) if args.own else cameras
 
 
-def _pictures(names: list[str]) -> Any:
-    """uint8 [V, H, W, 3 or 4], with transparency where any has it."""
-    import numpy as np
-
+def _pictures(names: list[str]) -> list[Image]:
     from safelight.generate.file import open_picture
 
-    opened = [open_picture(name) for name in names]
-    clear = any("A" in picture.getbands() or "transparency" in picture.info for picture in opened)
-    arrays = [np.asarray(picture.convert("RGBA" if clear else "RGB")) for picture in opened]
-    if len({array.shape for array in arrays}) != 1:
-        raise RequestError("--images are pictures of one size")
-    return np.stack(arrays)
+    return [open_picture(name) for name in names]
 
 
 def _plot(args: argparse.Namespace, cameras: Camera) -> str:
@@ -132,28 +123,14 @@ def _plot(args: argparse.Namespace, cameras: Camera) -> str:
     return str(place)
 
 
-def _export(args: argparse.Namespace, cameras: Camera, pictures: Any) -> str:
+def _export(args: argparse.Namespace, cameras: Camera, pictures: list[Image]) -> str:
+    from safelight.multiview.bundle import Bundle
     from safelight.multiview.export.table import save
     from safelight.weights.folder import typed
 
     folder = typed(args.output)
-    save(_bundle(cameras, pictures), folder, args.export)
+    save(Bundle.of(cameras, pictures), folder, args.export)
     return str(folder)
-
-
-def _bundle(cameras: Camera, pictures: Any) -> Bundle:
-    import numpy as np
-
-    from safelight.multiview.bundle import Bundle
-
-    if pictures is None:
-        return Bundle(cameras)
-    if pictures.shape[:3] != (*cameras.shape, *cameras.size):
-        count, height, width = pictures.shape[:3]
-        sides = "x".join(map(str, cameras.size[::-1]))
-        raise RequestError(f"{cameras.shape[0]} cameras of {sides} do not fit {count} pictures of {width}x{height}")
-    mattes = (pictures[..., 3] / np.float32(255)).astype(np.float32) if pictures.shape[3] == 4 else None
-    return Bundle(cameras, np.ascontiguousarray(pictures[..., :3]), mattes)
 
 
 def _facts(cameras: Camera) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what it is."""
     from safelight.generate.source import locate
-    from safelight.weights.survey import INDEX, survey
+    from safelight.weights.survey import FILES, INDEX, survey
 
     how = source.source(args)
     path = locate(args.model, how)
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(folder_table(model)) if args.json else f"{path}\n" + _indented(folder_lines(model)))
         return 0
     told = _files(path, how)
+    if path.is_dir() and len(told) >= FILES:
+        print(f"no more than {FILES} of its files are looked into", file=sys.stderr)
     if args.json:
         tables = [_table(*each) for each in told]
         print(json.dumps({"folder": str(path), "files": tables} if path.is_dir() else tables[0]))

@@ -120,7 +120,7 @@ class Camera:
         """
         if count < 1:
             raise RequestError(f"a ring has at least one camera, not {count}")
-        azimuth = start + torch.arange(count, dtype=torch.float64) * (360.0 / count)
+        azimuth = [start + view * 360.0 / count for view in range(count)]
         return cls.orbit(azimuth, elevation, distance, fov, size, dtype=dtype)
 
     @classmethod
@@ -372,7 +372,7 @@ def _checked(rotation: Tensor, position: Tensor, focal: Tensor, principal: Tenso
         raise RequestError("a camera holds numbers that are not finite (nan or inf); its pose or lens is broken")
     if not bool((focal > 0).all()):
         raise RequestError(f"focal lengths are above 0, not {float(focal.min()):g}")
-    square = rotation.detach().to(torch.float64)
+    square = rotation.detach().to(torch.promote_types(rotation.dtype, torch.float32))  # half formats have no det
     drift = (square.mT @ square - torch.eye(3, dtype=square.dtype, device=square.device)).abs()
     if bool((drift > max(1e-3, 8 * torch.finfo(rotation.dtype).eps)).any()):
         raise RequestError("a camera's axes are scaled or skewed, not a rotation; divide them by their lengths")

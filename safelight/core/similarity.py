@@ -5,6 +5,7 @@ Axis legend: ``*B`` leading batch dimensions, N points, last axis x y z.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,8 +39,7 @@ class Similarity:
     @classmethod
     def turned(cls, degrees: float, dtype: torch.dtype = F32) -> Similarity:
         """Only a turn about the world's z axis, counter-clockwise seen from above: 90 takes -y to +x."""
-        angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
-        c, s = float(angle.cos()), float(angle.sin())
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         rotation = torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]], dtype=dtype)
         return cls(rotation, torch.ones((), dtype=dtype), torch.zeros(3, dtype=dtype))
 

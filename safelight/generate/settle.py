@@ -210,6 +210,26 @@ def _check_shown(request: Request, task: str, first: float | str) -> None:
         raise RequestError("this model is told a picture and no text; leave the prompt and its negative empty")
 
 
+def task_of(model: Model, request: Request, *, again: bool) -> str:
+    """What a request asks of a model by the pictures that it brings; see `plan`."""
+    if request.image is None or request.mask is not None:
+        return "text" if request.image is None else "inpaint"
+    if again:
+        return "image"
+    return "vary" if "vary" in model.tasks else "upscale" if model.enlarge else "image"
+
+
+def _size(model: Model, request: Request, task: str) -> tuple[int, int]:
+    """(width, height): as asked, else those of the image that is drawn over or enlarged, else the model's own."""
+    own = request.image is None or task == "vary"
+    size = request.size or ((model.defaults.width, model.defaults.height) if own else fitted(model, request))
+    model.latent.shape(*size)
+    if model.enlarge and any(edge % model.enlarge.multiple for edge in size):
+        multiple = model.enlarge.multiple
+        raise RequestError(f"the enlarged size must be multiples of {multiple}, not {size[0]}x{size[1]}")
+    return size
+
+
 def plan(model: Model, request: Request, weak: Model | None, *, again: bool = False) -> Settled:
     """One pass; errors as of `settle`.
 
@@ -217,9 +237,7 @@ def plan(model: Model, request: Request, weak: Model | None, *, again: bool = Fa
         again: its image is one that this model itself will have drawn, which every model can paint over.
     """
     own = notes(model.folder).get("defaults", {})
-    task = "text" if request.image is None else "image" if request.mask is None else "inpaint"
-    task = "upscale" if task == "image" and model.enlarge and not again else task
-    task = "vary" if task == "image" and "vary" in model.tasks and not again else task
+    task = task_of(model, request, again=again)
     if task not in model.tasks and not again:
         need = NEEDS.get(model.tasks, "another model")
         raise RequestError(f"this model does not do the task {task!r}; it needs {need}")
@@ -242,12 +260,7 @@ def plan(model: Model, request: Request, weak: Model | None, *, again: bool = Fa
         guidance = float(own.get("guidance", GUIDANCE if model.defaults.guidance is None else model.defaults.guidance))
         if sampler.uncond:  # CFG++ guides anew at every step: as much in the mean, in digits that a person would give
             guidance = round(guidance / gain(levels), 3)
-    own_size = request.image is None or task == "vary"
-    size = request.size or ((model.defaults.width, model.defaults.height) if own_size else fitted(model, request))
-    model.latent.shape(*size)
-    if model.enlarge and any(edge % model.enlarge.multiple for edge in size):
-        multiple = model.enlarge.multiple
-        raise RequestError(f"the enlarged size must be multiples of {multiple}, not {size[0]}x{size[1]}")
+    size = _size(model, request, task)
     if request.skip > model.skips:
         raise RequestError(f"{request.skip} layers cannot be skipped; this model's text encoder allows {model.skips}")
     if request.emphasis not in model.emphases:

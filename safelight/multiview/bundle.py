@@ -71,6 +71,29 @@ class Bundle:
         if self.mattes is not None and not ((self.mattes >= 0) & (self.mattes <= 1)).all():
             raise RequestError("a matte holds shares from 0 = background to 1 = figure")
 
+    @classmethod
+    def of(cls, cameras: Camera, pictures: Sequence[Image.Image] = ()) -> Bundle:
+        """Cameras with the pictures of any program, in their order; where any is transparent, that is the matte.
+
+        Raises:
+            RequestError: another number of pictures than cameras, or of another size.
+        """
+        if not pictures:
+            return cls(cameras)
+        height, width = cameras.size
+        found = sorted({f"{picture.width}x{picture.height}" for picture in pictures})
+        if len(pictures) != cameras.shape[0] or found != [f"{width}x{height}"]:
+            fit = f"{cameras.shape[0]} cameras of {width}x{height} do not fit"
+            raise RequestError(f"{fit} {len(pictures)} pictures of {' and '.join(found)}")
+        clear = any("A" in picture.getbands() or "transparency" in picture.info for picture in pictures)
+        arrays = np.stack([np.asarray(picture.convert("RGBA" if clear else "RGB")) for picture in pictures])
+        mattes = (arrays[..., 3] / np.float32(255)).astype(np.float32) if clear else None
+        return cls(cameras, np.ascontiguousarray(arrays[..., :3]), mattes)
+
+    def exact(self) -> Camera:
+        """The cameras as files tell them: in float64, on the CPU."""
+        return self.cameras.to(torch.float64, "cpu")
+
     def names(self) -> list[str]:
         """What the views are called in every folder, without an ending."""
         return [f"{view:03}" for view in range(self.cameras.shape[0])]
@@ -118,7 +141,7 @@ class Bundle:
         """
         if self.depth is not None and np.isfinite(self.depth).any():
             return self._surface(self.depth)
-        cameras = self.cameras.to(torch.float64)
+        cameras = self.exact()
         generator = torch.Generator().manual_seed(0)
         points = torch.randn(CLOUD, 3, dtype=torch.float64, generator=generator)
         reach = torch.rand(CLOUD, 1, dtype=torch.float64, generator=generator) ** (1 / 3)
@@ -145,7 +168,7 @@ class Bundle:
         view, row, column = view[::step], row[::step], column[::step]
         pixels = torch.from_numpy(np.stack([column, row], -1) + 0.5)[:, None]
         seen = torch.from_numpy(depth[view, row, column].astype(np.float64))[:, None]
-        points = self.cameras.to(torch.float64)[torch.from_numpy(view)].unproject(pixels, seen)[:, 0].numpy()
+        points = self.exact()[torch.from_numpy(view)].unproject(pixels, seen)[:, 0].numpy()
         if self.pictures is None:
             return points, np.full((len(points), 3), _GREY, np.uint8)
         return points, self.layers()["images"][view, row, column, :3]

@@ -37,7 +37,7 @@ _BUFFERS: Final = {"masks": "mask", "normals": "normals", "depth": "depth"}
 def fitted(cameras: Camera) -> Camera:
     """A rig's cameras, which go around the origin in a unit of their own, scaled so that its first picture shows a
     figurine as large as a portrait does. All angles stay, so the pictures are those of the rig."""
-    wide = cameras.to(torch.float64)
+    wide = cameras.to(torch.float64, "cpu")
     span = wide.size[0] / wide.focal[0, 1]
     if wide.projection == "perspective":
         span = span * wide.angles()[2][0]

@@ -24,7 +24,7 @@ def plot(cameras: Camera, title: str = "") -> Image.Image:
 
     The first view is red, the last is blue, those between are between.
     """
-    views = checked(cameras, nearest=0.0).to(torch.float64)
+    views = checked(cameras, nearest=0.0).to(torch.float32, "cpu")
     reach = 1.35 * max(1e-9, float(views.position.norm(dim=-1).max()))
     page = Image.new("RGB", (2 * PANEL, PANEL + 24), PAPER)
     pen = ImageDraw.Draw(page)
@@ -72,8 +72,8 @@ def _panel(
 def _lines(camera: Camera, length: float) -> list[tuple[list[float], list[float]]]:
     """The four corner rays of a camera, and the frame at their ends, as pairs of points of the world."""
     height, width = camera.size
-    corners = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]], dtype=torch.float64)
-    near, far = (camera.unproject(corners, torch.full((4,), d, dtype=torch.float64)).tolist() for d in (0.0, length))
+    corners = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]], dtype=torch.float32)
+    near, far = (camera.unproject(corners, torch.full((4,), d, dtype=torch.float32)).tolist() for d in (0.0, length))
     frame = [(far[k], far[(k + 1) % 4]) for k in range(4)]
     if camera.projection == "orthographic":
         frame += [(near[k], near[(k + 1) % 4]) for k in range(4)]

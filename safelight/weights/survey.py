@@ -28,7 +28,9 @@ UNREAD = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts that no prompt needs; they are told and never loaded."""
 NETWORKS = ("unet", "prior", "decoder")
 """The parts that tell which model a folder is."""
-MOST = 64
+NAMED = ("diffusion_pytorch_model", "model", "pytorch_model")
+"""How the weights of a part are called; files of other names beside a configuration stand for themselves."""
+FILES = 64
 """Files of a folder without an index that are looked into."""
 
 
@@ -136,11 +138,13 @@ def loose(folder: Path, variant: str = "", *, pickles: bool = False) -> Iterator
         if len(here.relative_to(folder).parts) >= DEEPEST:
             below.clear()
         there = sorted(here / name for name in names if _is_weights(Path(name), pickles=pickles))
-        if not there or count >= MOST:
+        if not there or count >= FILES:
             continue
         kind = _class(here)
-        groups = [tuple(weight_files(here, variant, pickles=pickles))] if kind else [(file,) for file in there]
-        for files in groups[: MOST - count]:
+        groups: list[tuple[Path, ...]] = [(file,) for file in there]
+        if kind and any(file.stem.partition(".")[0].partition("-")[0] in NAMED for file in there):
+            groups = [tuple(weight_files(here, variant, pickles=pickles))]
+        for files in groups[: FILES - count]:
             count += 1
             yield files, kind, together(files, pickles=pickles)
     if not count:

@@ -75,6 +75,8 @@ def test_inspect_takes_every_name_of_a_model_and_folders_of_parts(
     assert len(json.loads(shell.run("inspect", "loras", "--json").out)["files"]) == 2
     torch.save({"emb_params": torch.ones(2, 768)}, "loras/c.pt")
     assert shell.run("inspect", "loras", "--allow-pickle").out.count("textual inversion") == 3
+    monkeypatch.setattr("safelight.weights.survey.FILES", 2)
+    assert "no more than 2 of its files" in shell.run("inspect", "loras", "--allow-pickle").err
 
 
 def test_inspect_tells_what_an_adapter_is_for(shell: Shell) -> None:

@@ -201,7 +201,7 @@ def test_what_says_nothing_is_passed_over_and_averaged_weights_can_be_taken(shel
     )
     said = shell.run("convert", path.name, "mean", "--averaged", "--json")
     told = json.loads(said.out)
-    assert "betas" in told["unread"] and len(told["files"]) == 12
+    assert "betas" in told["unread"] and len(told["files"]) == 13
     plain, mean = (read(f"{name}/unet/diffusion_pytorch_model.safetensors") for name in ("plain", "mean"))
     assert all(torch.equal(plain[name] + 1, mean[name]) for name in plain)
     assert "no averaged weights" in wrong(shell.run("convert", str(single(shell, "sd2")), "x", "--averaged"), 1)

@@ -70,6 +70,19 @@ def test_a_network_that_is_told_the_scale_of_guidance_loads_from_a_file_that_say
     assert plan_of(parts.scheduler).sampler == "lcm_boundary"
 
 
+def test_an_upscaler_that_says_nothing_has_the_facts_of_its_training(tmp_path: Path, vocabulary: Path) -> None:
+    """As configs/stable-diffusion/x4-upscaling.yaml of Stability-AI/stablediffusion has them."""
+    index = single_index(write_file(tmp_path / "m.safetensors", single("x4")), False, (vocabulary,))
+    parts = read_single(index)
+    assert index.pipeline == "StableDiffusionUpscalePipeline" and index.settings["max_noise_level"] == 350
+    for told in (parts.scheduler, parts.low_res):
+        assert told and (told["beta_schedule"], told["beta_start"], told["beta_end"]) == ("scaled_linear", 0.0001, 0.02)
+    assert plan_of(parts.scheduler).prediction == "v"
+    assert parts.vae.config.scaling_factor == 0.08333
+    assert parts.unet.config.num_class_embeds == 1000
+    assert parts.unet.config.only_cross_attention == (False, True, True, False), "of the finest level there is none"
+
+
 def test_the_latent_upscaler_fits_its_network() -> None:
     stored = expected(SD.folder)["unet-x2"]
     config = shape.unet(stored, SD.variant("x2").config["unet"])

@@ -51,6 +51,7 @@ def written(place: Path, pipe: Pipe, *kinds: str) -> list[Path]:
 
 def theirs(pipeline: str, kind: str, files: list[Path], scales: list[Any], **asked: Any) -> torch.Tensor:
     pipe = reference(pipeline, kind, config_of(kind, "DDIMScheduler"))
+    pipe.register_modules(unet=deepcopy(pipe.unet))  # it is changed, and others share it
     place = files[0].parents[1]
     pipe.load_ip_adapter(str(place), subfolder="models", weight_name=[file.name for file in files])
     pipe.set_ip_adapter_scale(scales)

@@ -169,6 +169,9 @@ def test_a_folder_without_an_index_is_a_part_or_files_of_their_own(tmp_path: Pat
     for name in ("b", "a", "more/c"):
         write_file(tmp_path / f"loras/{name}.safetensors", {"x": (1,)})
     assert [files[0].stem for files, _, _ in loose(tmp_path / "loras")] == ["a", "b", "c"]
+    written_otherwise = tmp_path / "net/ip-adapter_sd15.safetensors"
+    (tmp_path / "net/diffusion_pytorch_model.safetensors").rename(written_otherwise)
+    assert [files for files, _, _ in loose(tmp_path / "net")] == [(written_otherwise,)]
     with pytest.raises(WeightsError, match="holds neither"):
         list(loose(tmp_path / "m"))
 

@@ -160,7 +160,7 @@ def _title(model: Model) -> str:
 
     width = getattr(getattr(model.network, "config", None), "cross_attention_dim", 0)
     known = [each for family in tables() if family.name == model.family for each in family.variants]
-    return next((each.title for each in known if each.width == width), model.folder.name)
+    return next((each.title for each in known if each.width == width and not each.task), model.folder.name)
 
 
 def _sound(tensor: Tensor) -> bool:

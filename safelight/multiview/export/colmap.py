@@ -40,7 +40,7 @@ def check(cameras: Camera) -> None:
 
 def write(bundle: Bundle, folder: Path) -> None:
     """Write the views into an empty folder."""
-    cameras = bundle.cameras.to(torch.float64)
+    cameras = bundle.exact()
     bundle.write_layers(folder)
     place = folder / FOLDER
     place.mkdir(parents=True)

@@ -29,7 +29,7 @@ def check(cameras: Camera) -> None:
 
 def write(bundle: Bundle, folder: Path) -> None:
     """Write the views into an empty folder."""
-    cameras = bundle.cameras.to(torch.float64)
+    cameras = bundle.exact()
     bundle.write_layers(folder)
     height, width = cameras.size
     poses, focal, principal = (p.tolist() for p in (cameras.world_to_camera, cameras.focal, cameras.principal))

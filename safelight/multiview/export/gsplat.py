@@ -28,7 +28,7 @@ KEYS: Final = ("viewmats", "Ks", "width", "height", "camera_model", "files", "po
 def write(bundle: Bundle, folder: Path) -> None:
     """Write the views into an empty folder."""
     bundle.write_layers(folder)
-    cameras = bundle.cameras.to(torch.float64)
+    cameras = bundle.exact()
     height, width = cameras.size
     points, colors = bundle.cloud()
     told: dict[str, Any] = {

@@ -11,8 +11,6 @@ import math
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from safelight.core.camera import Camera
 from safelight.errors import RequestError
 from safelight.multiview.bundle import Bundle, same
@@ -38,7 +36,7 @@ def check(cameras: Camera) -> None:
 
 def write(bundle: Bundle, folder: Path) -> None:
     """Write the views into an empty folder."""
-    cameras = bundle.cameras.to(torch.float64)
+    cameras = bundle.exact()
     height, width = cameras.size
     bundle.write_layers(folder, images="train")
     frames = [

@@ -42,7 +42,7 @@ PASSED_FRAME: Final = (
 def write(bundle: Bundle, folder: Path) -> None:
     """Write the views into an empty folder."""
     bundle.write_layers(folder)
-    cameras = bundle.cameras.to(torch.float64)
+    cameras = bundle.exact()
     lenses = [_lens(cameras, view) for view in range(cameras.shape[0])]
     shared = all(one == lenses[0] for one in lenses)
     paths = {"depth": "depth_file_path", "normals": "normal_file_path"}
