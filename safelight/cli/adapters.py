@@ -12,10 +12,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from safelight.cli import source
-from safelight.errors import RequestError
+from safelight.errors import RequestError, UnknownNameError
 from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from safelight.adapters.use import Use
     from safelight.adapters.worn import Wearable
     from safelight.generate.pipe import Pipe, Shown
@@ -33,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--embedding", metavar="FILE", action="append", default=[],
         help="FILE[=WORD], a learned word for prompts; by default its own name")  # fmt: skip
     add("--control", metavar="NET=IMAGE", action="append", default=[],
-        help="a ControlNet and what it is shown: NET=IMAGE[:strength[:start-end]], steps from 0 to 1")  # fmt: skip
+        help="a ControlNet or T2I-Adapter and its hint: NET=IMAGE[:strength[:start-end[:make=canny]]]")  # fmt: skip
     add("--image-prompt", metavar="FILE", action="append", default=[],
         help="FILE[:scale], a picture as a prompt, read by --image-adapter")  # fmt: skip
     add("--image-adapter", metavar="FILE", help="the IP-Adapter that reads --image-prompt")
@@ -143,20 +145,54 @@ def uses(args: argparse.Namespace, pipe: Pipe) -> tuple[Use, ...]:
 def control(text: str, args: argparse.Namespace, pipe: Pipe) -> Use:
     """One ``--control``."""
     from safelight.adapters.controlnet.use import ControlUse, Hint
+    from safelight.adapters.t2i.model import T2IAdapter
+    from safelight.adapters.t2i.use import T2IUse
     from safelight.adapters.use import Span
     from safelight.generate import adapters
     from safelight.generate.file import open_picture
 
     net, equals, shown = text.partition("=")
     if not (equals and net and shown):
-        raise RequestError(f"--control is NET=IMAGE[:strength[:start-end]], not {text!r}")
+        raise RequestError(f"--control is NET=IMAGE[:strength[:start-end[:word...]]], not {text!r}")
     asked = split("--control", shown)
-    start, dash, end = asked.rest.partition("-")
+    steps, *words = asked.rest.split(":")
+    start, dash, end = steps.partition("-")
     span = Span(number("--control", start), number("--control", end)) if dash else Span()
-    if asked.rest and not dash:
-        raise RequestError(f"--control: the steps are written start-end, such as 0-0.5, not {asked.rest!r}")
-    hint = Hint(open_picture(asked.name))
-    return ControlUse(adapters.control(net, pipe.model, source.source(args)), (hint,), asked.scale, span)
+    if steps and not dash:
+        raise RequestError(f"--control: the steps are written start-end, such as 0-0.5, not {steps!r}")
+    said = control_words(words)
+    picture = made(open_picture(asked.name, deep=said.get("make") == "depth"), said.get("make"))
+    loaded = adapters.guide(net, pipe.model, source.source(args))
+    if isinstance(loaded.network, T2IAdapter):
+        if "guess" in said or "kind" in said:
+            raise RequestError("--control: guess and kind are of ControlNets; a T2I-Adapter has neither")
+        return T2IUse(loaded, picture, asked.scale, span)
+    return ControlUse(loaded, (Hint(picture, kind=said.get("kind")),), asked.scale, span, "guess" in said)
+
+
+def control_words(words: Sequence[str]) -> dict[str, str]:
+    """``make=canny``, ``kind=depth``, ``guess``; RequestError for anything else, or one twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        known = name in ("make", "kind") if equals else name == "guess"
+        if not known or name in found or (equals and not value):
+            raise RequestError(
+                f"--control: behind the steps stand make=..., kind=... and guess, each once; not {word!r}"
+            )
+        found[name] = value
+    return found
+
+
+def made(picture: Image, maker: str | None) -> Image:
+    """The picture, or the hint that is made of it; UnknownNameError where there is no such maker."""
+    from safelight.adapters.preprocess.makers import MAKERS
+
+    if maker is None:
+        return picture
+    if maker not in MAKERS:
+        raise UnknownNameError("way to make a hint", maker, MAKERS)
+    return MAKERS[maker](picture)
 
 
 def image_prompts(args: argparse.Namespace, pipe: Pipe) -> Iterator[Use]:

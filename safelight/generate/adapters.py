@@ -10,6 +10,8 @@ from safelight.adapters.ip_adapter.file import IpAdapter, load_ip_adapter
 from safelight.adapters.loaded import Loaded
 from safelight.adapters.lora.file import load as load_lora
 from safelight.adapters.lora.wear import WearableLora
+from safelight.adapters.t2i.checkpoints import is_t2i, open_t2i
+from safelight.adapters.t2i.model import T2IAdapter
 from safelight.adapters.textual_inversion import Embedding, load_embedding
 from safelight.errors import UnknownNameError
 from safelight.families.family import Model
@@ -82,13 +84,25 @@ def embedding(name: str, word: str = "", source: Source = USUAL) -> Embedding:
 
 
 def control(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet]:
-    """A ControlNet for a model, by name, folder or file.
+    """A ControlNet for a model, of any kind, by name, folder or file.
 
     Raises:
         RequestError: it was made for another model. WeightsError, ConfigError: it is none, or damaged.
         The others: see `locate`.
     """
     return open_control(locate("controlnet", name, source), model, pickles=source.pickles)
+
+
+def guide(name: str, model: Model, source: Source = USUAL) -> Loaded[ControlNet] | Loaded[T2IAdapter]:
+    """What is shown a hint: a ControlNet, or a T2I-Adapter, which lie in the same places.
+
+    Raises:
+        see `control`.
+    """
+    place = locate("controlnet", name, source)
+    if is_t2i(place, pickles=source.pickles):
+        return open_t2i(place, model, pickles=source.pickles)
+    return open_control(place, model, pickles=source.pickles)
 
 
 def image_adapter(name: str, model: Model, encoder: str | None = None, source: Source = USUAL) -> IpAdapter:

@@ -68,7 +68,7 @@ def adapter(shapes: Mapping[str, Shape]) -> Adapter | None:
         return Adapter("textual inversion", "", ("text_encoder",), (0, 0), sum(widths))
     if any(".to_k_ip.weight" in name for name in shapes):
         return Adapter("ip-adapter", "", ("unet",), (0, 0), _width(shapes))
-    if any(name.startswith(("adapter.body.", "body.0.resnets.", "body.0.block1.")) for name in shapes):
+    if any(name.startswith(("adapter.body.", "body.0.resnets.", "body.0.block1.", "body.0.body.")) for name in shapes):
         return Adapter("t2i-adapter", "", ("unet",), (0, 0), 0)
     for ending in ENDINGS:
         ranks = [shape[0] for name, shape in shapes.items() if name.endswith(ending.words) and shape]

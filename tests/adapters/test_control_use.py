@@ -162,6 +162,7 @@ def test_the_titles_of_released_families_are_said() -> None:
     from safelight.families.sd.model import UNetConfig
 
     widths = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
+    widths |= {1280: "Stable Diffusion XL refiner", 20: "a network that reads text of width 20"}
     for width, name in widths.items():
         assert title(UNetConfig(cross_attention_dim=width)) == name
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from safelight.weights.save import save
 from tests.adapters import made, nets
@@ -34,6 +36,13 @@ WRONG = {
     "--control net=hint.png:3": "strength lies between",
     "--control net=hint.png:1:0.5": "start-end",
     "--control net=hint.png:1:0.9-0.2": "later one",
+    "--control net=hint.png:1:0-1:canny": "behind the steps",
+    "--control net=hint.png:1::guess:guess": "each once",
+    "--control net=hint.png:1::make=": "behind the steps",
+    "--control net=hint.png:1::make=cany": "unknown way to make a hint 'cany'; the nearest known: canny",
+    "--control net=hint.png:1::kind=depth": "without a kind",
+    "--control t2i=hint.png:1::guess": "a T2I-Adapter has neither",
+    "--control xlt2i=hint.png": "was made for Stable Diffusion XL",
     "--control net=wide.png": "of another shape",
     "--control xlnet=hint.png": "was made for",
     "--image-prompt hint.png": "belong together",
@@ -58,6 +67,9 @@ def desk(shell: Shell) -> Shell:
     ip_adapters.write(Path("."), ip_adapters.tensors("base", made.model().network))
     Path("net").symlink_to(nets.folder("sd1"), target_is_directory=True)
     Path("xlnet").symlink_to(nets.folder("sdxl"), target_is_directory=True)
+    Path("t2i").symlink_to(nets.t2i_folder("sd1"), target_is_directory=True)
+    Path("xlt2i").symlink_to(nets.t2i_folder("sdxl"), target_is_directory=True)
+    Path("union").symlink_to(nets.folder("sdxl", union=True), target_is_directory=True)
     picture(seed=3).save("hint.png")
     picture(64, seed=4).resize((64, 32)).save("wide.png")
     return shell
@@ -71,6 +83,10 @@ CHANGES = {
     "control": ("--control", "net=hint.png"),
     "weak control": ("--control", "net=hint.png:0.5"),
     "half of the steps": ("--control", "net=hint.png:1:0-0.5"),
+    "made": ("--control", "net=hint.png:1::make=canny"),
+    "guess": ("--control", "net=hint.png:1::guess"),
+    "t2i": ("--control", "t2i=hint.png:0.8:0-0.9"),
+    "t2i, made": ("--control", "t2i=hint.png:0.8:0-0.9:make=invert"),
     "image prompt": PROMPTED,
     "weak image prompt": ("--image-prompt", "hint.png:0.5", *PROMPTED[2:]),
     "two images": (*PROMPTED, "--image-prompt", "wide.png"),
@@ -102,6 +118,26 @@ def test_adapters_work_over_pictures_with_masks_and_with_hires(desk: Shell) -> N
         for name in ("lora", "control", "image prompt"):
             desk.drawn(*task, *CHANGES[name], "-o", f"{name}-{number}.png")
             assert desk.pixels != plain, (task, name)
+
+
+def test_a_union_network_is_told_the_kind_of_its_hint(desk: Shell) -> None:
+    seen = []
+    for kind in ("depth", "edges"):
+        words = ("-m", str(tiny("sdxl")), "--control", f"union=hint.png:1::kind={kind}", "-o", f"{kind}.png")
+        assert (said := desk.run("generate", PROMPT, "--steps", "2", "--seed", "3", *words)).code == 0, said.err
+        seen.append(Path(f"{kind}.png").read_bytes())
+    assert seen[0] != seen[1]
+    lost = desk.run("generate", PROMPT, "-m", str(tiny("sdxl")), "--control", "union=hint.png", "-o", "x.png")
+    assert lost.code == 2 and "told the kind of each hint" in lost.err
+
+
+def test_a_map_of_depth_may_have_sixteen_bits(desk: Shell) -> None:
+    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 60).save("depth.png")
+    desk.drawn("-o", "plain.png")
+    plain = desk.pixels
+    desk.drawn("--control", "net=depth.png:1::make=depth", "-o", "deep.png")
+    assert desk.pixels != plain
+    assert "more than 8 bits" in wrong(desk.generate("--control", "net=depth.png"), 1)
 
 
 def test_a_learned_word_is_read_in_prompts_and_drawn_again_to_the_last_bit(desk: Shell) -> None:

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from safelight.adapters.fitting import unet_of
 from safelight.adapters.loaded import Loaded
-from safelight.adapters.t2i.model import FULL, LIGHT, XL, T2IAdapter, T2IConfig
+from safelight.adapters.t2i.model import FIXED, FULL, LIGHT, XL, T2IAdapter, T2IConfig
 from safelight.adapters.t2i.use import check_levels
 from safelight.errors import ConfigError, WeightsError
 from safelight.families.family import Model
+from safelight.weights.container import read_any
+from safelight.weights.dialects import adapter
 from safelight.weights.folder import read_json, weight_files
 from safelight.weights.keys import read_keys
 from safelight.weights.load import fill, read, unfilled
@@ -23,6 +25,18 @@ from safelight.weights.sound import unsound
 KEYS = read_keys(Path(__file__).with_name("keys.toml"))
 FOLDED = {8: FULL, 16: XL}
 """Pixels to a cell -> the kind of full adapter that folds so many."""
+
+
+def is_t2i(path: Path, *, pickles: bool = False) -> bool:
+    """Whether a folder or a file is of a T2I-Adapter, by what is in it.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    if path.is_dir():
+        return read_json(path / "config.json").get("_class_name") in FIXED["_class_name"]
+    found = adapter(read_any(path, pickles=pickles).shapes())
+    return found is not None and found.kind == "t2i-adapter"
 
 
 def load_t2i(path: Path, *, variant: str = "", pickles: bool = False) -> T2IAdapter:
