@@ -10,6 +10,7 @@ import torch
 from diffusers import ControlNetModel
 
 from safelight.core.path import vp_scaled_linear
+from safelight.families.sd.single import CONFIGS
 from safelight.generate.file import open_picture
 from safelight.generate.pipe import load
 from safelight.generate.recipe import recipe_in
@@ -51,7 +52,8 @@ def test_a_file_in_the_names_of_released_folders_is_converted_too(shell: Shell) 
     """It was once written as a folder without a single tensor."""
     for part, stem in (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "")):
         file = tiny() / part / f"{stem or 'model'}.safetensors"
-        named = {VARIANT: "sd1", **read_header(file).metadata}
+        config = json.loads((tiny() / part / "config.json").read_text())
+        named = {VARIANT: "sd1", CONFIGS: json.dumps({part: config})}
         tensors = dict(read(file))
         if part == "text_encoder":  # the newest files leave the first word out
             tensors = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
@@ -82,7 +84,8 @@ def test_the_network_of_an_x2_upscaler_goes_there_and_back_and_the_whole_is_refu
     assert shell.run("convert", str(tiny_upscaler() / "unet"), "x2.safetensors").code == 0
     names = read("x2.safetensors").keys()
     assert "inner_model.u_net.d_blocks.2.2.qkv_proj.weight" in names and "inner_model.mapping_cond.weight" in names
-    save({f"model_ema.{name}": tensor for name, tensor in read("x2.safetensors").items()}, "ema.safetensors")
+    tensors = {f"model_ema.{name}": tensor for name, tensor in read("x2.safetensors").items()}
+    save(tensors, "ema.safetensors", dict(read_header("x2.safetensors").metadata))
     for file in ("x2", "ema"):
         assert shell.run("convert", f"{file}.safetensors", f"{file}-back").code == 0
         weights = "diffusion_pytorch_model.safetensors"

@@ -15,14 +15,16 @@ import pytest
 import torch
 
 from safelight.encoders.vocabulary import save_tokenizer
-from safelight.errors import ConfigError, SafelightError
+from safelight.errors import ConfigError, SafelightError, WeightsError
 from safelight.evaluate.hollow import single, write_file
 from safelight.families.sd import shape
+from safelight.families.sd.convert import to_folder
 from safelight.families.sd.kunet import KUNet, KUNetConfig
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.families.sd.scheduler import read as plan_of
-from safelight.families.sd.single import read_single, single_index
+from safelight.families.sd.single import read_single, single_index, understand
 from safelight.vae.kl import KLConfig
+from safelight.weights.folder import Index
 from safelight.weights.keys import Shape
 from safelight.weights.load import check, unfilled
 from safelight.weights.variants import expected, tables_of
@@ -88,6 +90,14 @@ def test_the_latent_upscaler_fits_its_network() -> None:
     config = shape.unet(stored, SD.variant("x2").config["unet"])
     net = unfilled(config, lambda raw: KUNet(KUNetConfig.from_dict(raw)))
     check("KUNet", net.state_dict(), {name: torch.empty(size, device="meta") for name, size in stored.items()})
+
+
+def test_a_file_of_two_models_parts_is_not_made_a_folder(tmp_path: Path, vocabulary: Path) -> None:
+    rows = single("sd1") | {"first_stage_model.decoder.conv_in.weight": (512, 16, 3, 3)}
+    told = understand(write_file(tmp_path / "m.safetensors", rows))
+    with pytest.raises(WeightsError, match=r"vae: the file does not fit AutoencoderKL"):
+        to_folder(told, tmp_path / "out", Index(told.path, "", {}, {}, tokenizers=(vocabulary,)))
+    assert [each.name for each in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 def renamed(rows: dict[str, Shape], name: str) -> None:

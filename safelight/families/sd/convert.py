@@ -18,7 +18,7 @@ from torch import Tensor
 from safelight.encoders.checkpoints import released
 from safelight.errors import ConfigError, ExistsError, FileError, WeightsError
 from safelight.families.sd.parts import tokenizer_of
-from safelight.families.sd.single import CONFIGS, WHOLE, Checkpoint, check_noise, vocabulary
+from safelight.families.sd.single import CONFIGS, WHOLE, Checkpoint, check_noise, filled, vocabulary
 from safelight.vae.checkpoints import today
 from safelight.weights.detect import VARIANT
 from safelight.weights.folder import Index, read_json, weight_files
@@ -89,8 +89,8 @@ def to_folder(told: Checkpoint, place: Path, index: Index, *, averaged: bool = F
         averaged: take the averaged weights of the U-Net, which lie beside the others in files of training.
 
     Raises:
-        WeightsError: there are no averaged weights. ConfigError: no vocabulary was found. FileError, ExistsError: the
-            folder cannot be made.
+        WeightsError: there are no averaged weights, or a tensor is missing or of another shape.
+        ConfigError: no vocabulary was found. FileError, ExistsError: the folder cannot be made.
     """
     if place.exists():
         raise ExistsError(f"{place}: exists; choose another name, or remove it")
@@ -98,6 +98,12 @@ def to_folder(told: Checkpoint, place: Path, index: Index, *, averaged: bool = F
     alone = len(have) == 1
     tensors = read(told.path, pickles=index.pickles)
     check_noise(told, tensors)
+    made = {}
+    for part in told.found.components:
+        mine = _averaged(told, tensors) if averaged and part.part == "unet" else tensors
+        made[part.part] = to_ours(mine, part.plan.moves, part.prefix)
+        if part.part != "controlnet":  # whose network is an adapter's
+            filled(told, part.part, made[part.part])
     scratch = place.parent / f".{place.name}.{secrets.token_hex(4)}.part"
     try:
         scratch.mkdir()
@@ -105,8 +111,7 @@ def to_folder(told: Checkpoint, place: Path, index: Index, *, averaged: bool = F
         for part in told.found.components:
             folder = scratch if alone else scratch / part.part
             folder.mkdir(exist_ok=True)
-            mine = _averaged(told, tensors) if averaged and part.part == "unet" else tensors
-            ours = to_ours(mine, part.plan.moves, part.prefix)
+            ours = made[part.part]
             count += len(ours)
             save(ours, folder / f"{STEM.get(part.part, 'diffusion_pytorch_model')}.safetensors")
             _json(folder / "config.json", told.configs[part.part])

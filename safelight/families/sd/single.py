@@ -7,18 +7,19 @@ from what `safelight convert` wrote into its metadata. The vocabulary is in no s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from safelight.encoders.clip import ClipText, ClipTextConfig
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, SafelightError, WeightsError
 from safelight.families.sd import scheduler, shape
+from safelight.families.sd.kunet import KUNet, KUNetConfig
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.families.sd.parts import Parts, Reader, check_parts, fitting, tokenizer_of
 from safelight.vae.kl import AutoencoderKL, KLConfig
@@ -126,12 +127,12 @@ def read_single(index: Index) -> Parts:
 
     readers, used = [], []
     for name in sorted(each.part for each in told.found.components if each.part.startswith("text_encoder")):
-        encoder = _filled(path, name, told.configs[name], released(told, name, tensors), _clip)
+        encoder = filled(told, name, released(told, name, tensors))
         reader, place = _reader(index, told.variant, name, encoder)
         readers.append(reader)
         used += sorted(file for file in place.iterdir() if file.is_file() and file.suffix in (".json", ".txt"))
-    unet = _filled(path, "unet", told.configs["unet"], released(told, "unet", tensors), _unet)
-    vae = _filled(path, "vae", told.configs["vae"], released(told, "vae", tensors), _vae)
+    unet = filled(told, "unet", released(told, "unet", tensors))
+    vae = filled(told, "vae", released(told, "vae", tensors))
     check_parts(path, unet, vae, readers)
     plan, low_res = told.configs["scheduler"], told.configs.get("low_res_scheduler")
     return Parts(index, unet, vae, tuple(readers), plan, (path, *dict.fromkeys(used)), low_res)
@@ -216,17 +217,25 @@ def _has_vocabulary(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
-def _filled(path: Path, name: str, raw: Mapping[str, Any], tensors: Mapping[str, Tensor], build: Any) -> Any:
+def filled(told: Checkpoint, part: str, tensors: Mapping[str, Tensor]) -> Any:
+    """The network of a part with its tensors under released names, in evaluation mode.
+
+    Raises:
+        WeightsError: a tensor is missing, of another shape, or belongs to nothing.
+        ConfigError: no network has its sizes.
+    """
+    build: Callable[[Mapping[str, Any]], nn.Module] = {"unet": _unet, "vae": _vae}.get(part, _clip)
     try:
-        module = unfilled(raw, build)
+        module = unfilled(told.configs[part], build)
         fill(module, tensors)
     except SafelightError as error:
-        raise type(error)(f"{path}: {name}: {error}") from error
+        raise type(error)(f"{told.path}: {part}: {error}") from error
     return module.eval()
 
 
-def _unet(raw: Mapping[str, Any]) -> UNet:
-    return UNet(UNetConfig.from_dict(raw))
+def _unet(raw: Mapping[str, Any]) -> nn.Module:
+    enlarges = raw.get("time_embedding_type") == "fourier"
+    return KUNet(KUNetConfig.from_dict(raw)) if enlarges else UNet(UNetConfig.from_dict(raw))
 
 
 def _vae(raw: Mapping[str, Any]) -> AutoencoderKL:
