@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.adapters`` builds a U-Net and a text encoder of Stable Diffusion 1's sizes from random numbers,
 writes a LoRA of rank 16 for all their layers of attention and all convolutions, and records what it saw in
-``evidence/adapters.json``. Steps are measured by turns, in the processor's own time of one thread, so that what else
-the machine does is not in the figures; attaching is measured by the clock, the best of several.
+``evidence/adapters.json``. Steps of two equal networks are measured by turns, in the processor's own time of one thread, so that
+what else the machine does is hardly in the figures; attaching is measured by the clock, the best of several.
 """
 
 from __future__ import annotations
@@ -74,19 +74,42 @@ def step(model: Any) -> float:
     return time.process_time() - begun
 
 
-def steps(model: Any, lora: Lora, turns: int) -> tuple[float, float]:
-    """What a step costs attached, and merged, by what it costs plain; medians of pairs measured one after the other."""
-    attached, merged = [], []
-    step(model)
+def steps(model: Any, other: Any, lora: Lora, turns: int) -> tuple[float, float]:
+    """What a step costs attached, and merged, by what it costs plain: medians of pairs of steps, one after the other.
+
+    Args:
+        other: the same network again, which is changed, so that nothing lies between the two steps of a pair.
+    """
+    attach(other, lora)
+    attached = ratio(model, other, turns)
+    detach(other, lora.name)
+    merge(other, lora)
+    merged = ratio(model, other, turns)
+    unmerge(other, lora.name)
+    return attached, merged
+
+
+def ratio(model: Any, other: Any, turns: int) -> float:
+    """Times of steps of the second by those of the first, measured in turn, either first; the median."""
+    step(model), step(other)
+    found = []
+    for turn in range(turns):
+        if turn % 2:
+            seconds, plain = step(other), step(model)
+        else:
+            plain, seconds = step(model), step(other)
+        found.append(seconds / plain)
+    return statistics.median(found)
+
+
+def loading(place: Path, turns: int) -> tuple[Lora, float]:
+    """A file, loaded, and the best time by the clock."""
+    seconds = []
     for _ in range(turns):
-        plain = step(model)
-        attach(model, lora)
-        attached.append(step(model) / plain)
-        detach(model, lora.name)
-        merge(model, lora)
-        merged.append(step(model) / plain)
-        unmerge(model, lora.name)
-    return statistics.median(attached), statistics.median(merged)
+        begun = time.perf_counter()
+        lora = load(place)
+        seconds.append(time.perf_counter() - begun)
+    return lora, min(seconds)
 
 
 def attaching(model: Any, lora: Lora, turns: int) -> float:
@@ -121,18 +144,16 @@ def rounds(model: Any, lora: Lora) -> tuple[int, float]:
 def findings(turns: int, folder: Path) -> list[Finding]:
     """Everything that is claimed of adapters."""
     torch.set_num_threads(1)
-    model, found = network(), []
+    model, other, found = network(), network(), []
     for kind, words in KINDS.items():
         count = write(model, folder / "it.safetensors", words)
-        begun = time.perf_counter()
-        lora = load(folder / "it.safetensors")
-        loaded = time.perf_counter() - begun
+        lora, loaded = loading(folder / "it.safetensors", turns)
         of = f"a LoRA of rank {RANK} for {kind} of Stable Diffusion 1 ({count} layers)"
         found += [
             Finding(f"{of} is loaded, every number looked at, in", loaded, "s", "<= 1"),
             Finding(f"{of} is matched and attached in", attaching(model, lora, turns), "s", "<= 0.5"),
         ]
-        attached, merged = steps(model, lora, turns)
+        attached, merged = steps(model, other, lora, turns)
         bar = "<= 1.1" if kind == "attention" else None
         found += [
             Finding(f"{of}, attached: a step takes, of the plain one's time,", attached, "times", bar),
@@ -152,7 +173,7 @@ def findings(turns: int, folder: Path) -> list[Finding]:
 def main() -> None:
     """Measure, record, say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=5, help="of each measurement")
+    parser.add_argument("--turns", type=int, default=21, help="of each measurement")
     turns = parser.parse_args().turns
     source = origin(f"python -m benchmarks.adapters --turns {turns}")
     with tempfile.TemporaryDirectory() as folder:

@@ -205,8 +205,12 @@ def folded(layer: nn.Module, changes: Iterable[Change], plain: Mapping[str, Tens
 
 def widened(tensor: Tensor) -> Tensor:
     """A tensor's numbers without a gradient, in float32 or better."""
-    tensor = tensor.detach()
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    return tensor.detach().to(wide(tensor))
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """The number format in which changes of a tensor are worked out: its own, or float32 where that is finer."""
+    return tensor.dtype if tensor.element_size() >= torch.float32.itemsize else torch.float32
 
 
 def _layer(root: nn.Module, name: str) -> nn.Module:

@@ -239,7 +239,7 @@ def change(
         roles: list[str] = [role for role in ("down", "mid", "up") if role in tensors]
         shaped = {role: _own(_laid(tensors[role], layer).to(weight), live) for role in roles}
         return Beside(record.name, order, shaped, _number(scale * strength, weight), live=live)
-    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    wide = surgery.wide(weight)
     counting = {role: tensor for role, tensor in tensors.items() if _counts(row, role)}
     moved = {role: _own(tensor.to(weight.device, wide), live) for role, tensor in counting.items()}
     said = lora.contents.settings.of(row.layer.part)
@@ -271,5 +271,5 @@ def _own(tensor: Tensor, live: bool) -> Tensor:
 
 
 def _number(value: float, weight: Tensor) -> Tensor:
-    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    wide = surgery.wide(weight)
     return torch.tensor(value, dtype=wide, device=weight.device)

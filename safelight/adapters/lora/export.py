@@ -205,4 +205,4 @@ def _laid(tensor: Tensor, layer: Layer) -> Tensor:
 
 
 def _times(tensor: Tensor, by: float) -> Tensor:
-    return tensor if by == 1 else (tensor.double() * by).to(tensor.dtype)
+    return tensor if by == 1 else (tensor.float() * by).to(tensor.dtype) if tensor.element_size() < 4 else tensor * by
