@@ -12,10 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safelight.encoders.clip_vision import ClipVision, ClipVisionConfig
 from safelight.families.cascade.model import ATTENTION, RES, TIME, CascadeConfig, CascadeUNet
 from safelight.vae.stage_a import StageA, StageAConfig
 from safelight.weights.save import save
 from tests.models import randomise, tiny
+from tests.variations import PIXELS, VISION
 
 EDGE = 128
 POOLED = 12
@@ -77,6 +79,30 @@ def combine(place: Path) -> Path:
         shutil.copytree(decoder.with_name("cascade-prior") / part, place / f"prior_{part}")
         index[f"prior_{part}"] = index.get(part, ["stable_cascade", "StableCascadeUNet"])
     _json(place / "model_index.json", index)
+    return place
+
+
+def seeing(place: Path, *, combined: bool = False) -> Path:
+    """A copy of the two folders, or of the one with both, whose prior brings what reads pictures; the decoder's."""
+    prefix = "prior_" if combined else ""
+    if combined:
+        prior = combine(place)
+    else:
+        prior = place.with_name(f"{place.name}-prior")
+        shutil.copytree(tiny_cascade(), place)
+        shutil.copytree(tiny_cascade().with_name("cascade-prior"), prior)
+    encoder = ClipVision(ClipVisionConfig.from_dict({**VISION, "projection_dim": PRIOR["clip_image_in_channels"]}))
+    randomise(encoder, seed=8)
+    (prior / f"{prefix}image_encoder").mkdir()
+    save(dict(encoder.state_dict()), prior / f"{prefix}image_encoder" / "model.safetensors")
+    told = {**VISION, "projection_dim": PRIOR["clip_image_in_channels"]}
+    _json(prior / f"{prefix}image_encoder" / "config.json", told)
+    (prior / f"{prefix}feature_extractor").mkdir()
+    _json(prior / f"{prefix}feature_extractor" / "preprocessor_config.json", PIXELS)
+    index = json.loads((prior / "model_index.json").read_text("utf-8"))
+    index[f"{prefix}image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
+    index[f"{prefix}feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    _json(prior / "model_index.json", index)
     return place
 
 

@@ -113,7 +113,7 @@ class Prompt(NamedTuple):
         emphasis: how weights in it are written and what they do; a name of ``encoders/emphasis.py``.
         facts: numbers that the network is told beside the text; see ``Model.facts``.
         learned: words that the encoders are shown vectors for; see ``Model.learned``.
-        picture: what is told instead of a text, to models with the task ``vary``.
+        picture: what is told beside or instead of a text, to models with the task ``vary``.
     """
 
     text: str

@@ -181,7 +181,7 @@ def _stretched(words: Words, chunks: int) -> Any:
 def _prompt(model: Model, settled: Settled, text: str, *, negative: bool = False) -> Prompt:
     request = settled.request
     facts = {name: numbers for name, numbers in plain(request.facts).items() if name in model.facts}
-    told = request.image if "vary" in model.tasks else None
+    told = request.image if settled.task == "vary" else None
     return Prompt(text, settled.size, request.skip, negative, request.emphasis, facts, model.learned, told)
 
 
@@ -193,7 +193,7 @@ def _over(model: Model, settled: Settled) -> Over:
         _, height, width = model.latent.shape(*settled.size)
         depth = to_depth(request.depth, (width, height)).to(next(model.network.parameters()).device)
     inside = settled.begin in ("", INVERTED)
-    if request.image is None or "vary" in model.tasks or (request.mask is None and not inside):
+    if request.image is None or settled.task == "vary" or (request.mask is None and not inside):
         return Over(depth=depth)
     if model.enlarge is not None:
         width, height = (edge // model.enlarge.factor for edge in settled.size)

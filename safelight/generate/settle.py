@@ -202,11 +202,11 @@ def _handed(model: Model, first: Settled, handover: float, refiner: Model | None
     return replace(first, levels=first.levels[: place + 1], then=then)
 
 
-def _check_shown(request: Request, task: str, first: float | str) -> None:
+def _check_shown(model: Model, request: Request, task: str, first: float | str) -> None:
     """Refuse what cannot be where the image is shown to the network, and not drawn over."""
     if request.strength is not None or first or request.hires or request.invert is not None:
         raise RequestError(f"{SHOWN_ONLY[task]} is not painted over; leave out strength, first, invert and hires")
-    if task == "vary" and (request.prompt or request.negative):
+    if "text" not in model.tasks and task == "vary" and (request.prompt or request.negative):
         raise RequestError("this model is told a picture and no text; leave the prompt and its negative empty")
 
 
@@ -250,7 +250,7 @@ def plan(model: Model, request: Request, weak: Model | None, *, again: bool = Fa
     options = {**named, **checked(sampler, request.options)}
     strength = request.strength
     if task in SHOWN_ONLY:
-        _check_shown(request, task, visited.options["first"])
+        _check_shown(model, request, task, visited.options["first"])
     elif request.image is not None and not visited.options["first"]:
         usual = STRENGTH if model.defaults.strength is None else model.defaults.strength
         strength = (1.0 if model.conceal else usual) if strength is None else strength

@@ -57,9 +57,9 @@ class Listened:
         return self.made[-1]
 
 
-def drawn(request: Request) -> list[tuple[Tensor, list[Tensor]]]:
+def drawn(request: Request, pipe: Pipe | None = None) -> list[tuple[Tensor, list[Tensor]]]:
     """What each of our passes leaves, and the noise of its steps, but for the last, which has none."""
-    pipe, left, seen, made = ours(), None, None, []
+    pipe, left, seen, made = pipe or ours(), None, None, []
     for settled in pipe.settle(request).passes:
         model = pipe.model.after if settled.begin in (SHOWN, PICTURE) else pipe.model
         assert model is not None

@@ -16,6 +16,7 @@ from safelight.adapters.lora.contents import Contents, listed, read_contents, so
 from safelight.adapters.lora.plan import Plan, Row
 from safelight.adapters.lora.plan import fit as fitted
 from safelight.adapters.lora.targets import Targets
+from safelight.encoders.clip import ClipText
 from safelight.errors import WeightsError
 from safelight.families.family import Model
 from safelight.weights.hash import sha256
@@ -145,10 +146,10 @@ def parts(model: Model) -> dict[str, nn.Module]:
     XL's refiner has the second of XL's two text encoders, and no other.
     """
     added = getattr(getattr(model.network, "config", None), "addition_embed_type", None)
-    names = ["text_encoder", "text_encoder_2"]
-    if added and len(model.encoders) == 1:
+    names, texts = ["text_encoder", "text_encoder_2"], [each for each in model.encoders if isinstance(each, ClipText)]
+    if added and len(texts) == 1:
         names = names[1:]
-    return {"unet": model.network, **dict(zip(names, model.encoders))}
+    return {"unet": model.network, **dict(zip(names, texts))}
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from typing import Any
 from safelight.encoders.checkpoints import load_clip_text
 from safelight.encoders.clip import ClipText
 from safelight.encoders.tokenizer import ClipTokenizer
+from safelight.encoders.viewer import Viewer, load_viewer
 from safelight.errors import ConfigError, WeightsError
 from safelight.families.cascade import ratio
 from safelight.families.cascade.checkpoints import load_unet
@@ -30,6 +31,7 @@ class Stage:
         unet: the network. encoder, tokenizer: what reads its texts. path: its noise path.
         settings: what ``model_index.json`` says beside its parts.
         files: every file that was read.
+        viewer: what reads pictures for it (a prior whose folder brings it).
     """
 
     unet: CascadeUNet
@@ -38,6 +40,7 @@ class Stage:
     path: Ratio
     settings: Mapping[str, Any]
     files: tuple[Path, ...]
+    viewer: Viewer | None = None
 
 
 def read_stages(index: Index) -> tuple[Stage, Stage]:
@@ -110,7 +113,26 @@ def _stage(index: Index, network: str, prefix: str) -> Stage:
     for part in (network, encoder):
         read += [folder / part / "config.json", *weight_files(folder / part, variant, pickles=pickles)]
     read += sorted(file for file in (folder / tokenizer).iterdir() if file.is_file())
-    return Stage(unet, text, words, path, index.settings, tuple(read))
+    viewer = read_viewer(index, folder, prefix, unet.config) if f"{prefix}image_encoder" in index.parts else None
+    read += viewer.files if viewer else ()
+    return Stage(unet, text, words, path, index.settings, tuple(read), viewer)
+
+
+def read_viewer(index: Index, folder: Path, prefix: str, unet: CascadeConfig) -> Viewer:
+    """What reads pictures for a prior, in a folder.
+
+    Args:
+        prefix: what the names of the prior's parts begin with there.
+
+    Raises:
+        WeightsError, ConfigError: see `safelight.encoders.viewer.load_viewer`; also another width than the prior reads.
+    """
+    place, extractor = folder / f"{prefix}image_encoder", folder / f"{prefix}feature_extractor"
+    viewer = load_viewer(place, index.variant, pickles=index.pickles, preprocessor=extractor)
+    written = viewer.encoder.config.projection_dim if viewer.encoder.config.projection else None
+    if written != unet.clip_image_in_channels:
+        raise ConfigError(f"{place}: writes pictures of width {written}, the prior reads {unet.clip_image_in_channels}")
+    return viewer
 
 
 def fitting(place: Path, unet: CascadeConfig, text: ClipText, words: ClipTokenizer, vocabulary: Path) -> None:

@@ -20,7 +20,7 @@ from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError, SafelightError, WeightsError
 from safelight.families.cascade import shape
 from safelight.families.cascade.model import CascadeConfig, CascadeUNet
-from safelight.families.cascade.parts import DECODER, Stage, fitting
+from safelight.families.cascade.parts import DECODER, Stage, fitting, read_viewer
 from safelight.families.cascade.ratio import Ratio
 from safelight.vae.stage_a import StageA, StageAConfig
 from safelight.weights.container import read_any
@@ -140,7 +140,11 @@ def read_files(index: Index) -> tuple[Stage, Stage, StageA, tuple[Path, ...]]:
     for part in ("prior", "decoder"):
         unet = _loaded(told[part], lambda raw: CascadeUNet(CascadeConfig.from_dict(raw)), pickles)
         fitting(told[part].path, unet.config, text, words, place)
-        stages.append(Stage(unet, text, words, Ratio(), {}, (files[part], *read_too)))
+        viewer = None
+        if part == "prior" and (path.parent / "image_encoder" / "config.json").is_file():
+            viewer = read_viewer(index, path.parent, "", unet.config)
+            read_too += viewer.files
+        stages.append(Stage(unet, text, words, Ratio(), {}, (files[part], *read_too), viewer))
         read_too = []
     vae = _loaded(told["vqgan"], lambda raw: StageA(StageAConfig.from_dict(raw)), pickles)
     return stages[0], stages[1], vae, (files["vqgan"],)

@@ -1,7 +1,7 @@
 """Stable Cascade as one `Family`: a prior draws features of a picture, a decoder its latents, stage A its pixels.
 
-Both networks read CLIP's text; what the prior drew is shown to the decoder. The prior can be told an image too; no task
-here does that, so it is told zeros, as in its training.
+Both networks read CLIP's text; what the prior drew is shown to the decoder. The prior can be told a picture too, as
+CLIP sees it, so that it draws others like it; without one it is told zeros, as in its training.
 
 Axes: B rows, M text tokens, C their width, P width of the pooled text, Z channels, h w grid. Source: Pernias et al.
 2023, "Würstchen", section 3; the released pipelines.
@@ -46,6 +46,7 @@ class Told:
         heard: [B, M] booleans, False where the text is only filled up to the length of another.
         sight: [B, 1], 1, or 0 for the negative prompt of a decoder, which is shown nothing.
         shown: [B, Z, h, w], what the prior drew (decoder).
+        image: [B, I], a picture as CLIP projects it, zeros for none (prior).
     """
 
     text: Tensor
@@ -53,6 +54,7 @@ class Told:
     heard: Tensor
     sight: Tensor
     shown: Tensor | None = None
+    image: Tensor | None = None
 
     def cat(self, others: Sequence[Told]) -> Told:
         """The rows of this record followed by those of the others."""
@@ -157,9 +159,8 @@ def load(index: Index) -> Model:
         return decoder.unet(x, t, told.pooled, effnet=told.shown)
 
     def draw(x: Tensor, t: Tensor, told: Told) -> Tensor:
-        image = x.new_zeros(len(x), seen.clip_image_in_channels or 0)
         heard = told.heard if told.text.shape[1] > prior.tokenizer.length else None  # one chunk is never filled up
-        return prior.unet(x, t, told.pooled, text=told.text, image=image, heard=heard)
+        return prior.unet(x, t, told.pooled, text=told.text, image=told.image, heard=heard)
 
     second = replace(
         _model(index.folder, decoder, vae, latent, draw_on),
@@ -169,6 +170,7 @@ def load(index: Index) -> Model:
     )
     return replace(
         _model(index.folder, prior, vae, features, draw),
+        tasks=("text", "vary") if prior.viewer else ("text",),
         after=second,
         files=(*prior.files, *decoder.files, *files),
     )
@@ -180,7 +182,7 @@ def _model(folder: Path, stage: Stage, vae: StageA, latent: LatentSpec, predict:
         family="cascade",
         folder=folder,
         network=stage.unet,
-        encoders=(stage.encoder,),
+        encoders=(stage.encoder, *([stage.viewer.encoder] if stage.viewer else [])),
         vae=vae,
         path=stage.path,
         prediction="eps",
@@ -239,11 +241,22 @@ def encode(stage: Stage, prompt: Prompt) -> Words:
         z, pooled = _read(stage, laid.chunks[0], laid.chunks[0].ids, None)
         column = [z]
     else:
-        told = [weighed([each], prompt.emphasis, empty, partial(_read, stage, each)) for each in laid.chunks]
-        column, pooled = [each[0] for each, _ in told], told[0][1]
+        said = [weighed([each], prompt.emphasis, empty, partial(_read, stage, each)) for each in laid.chunks]
+        column, pooled = [each[0] for each, _ in said], said[0][1]
     text, sight = torch.cat(column, dim=1), pooled.new_full((1, 1), 0.0 if prompt.negative else 1.0)
     heard = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-    return Words(Told(text, pooled, heard, sight), (laid.cut,) if laid.cut else (), len(column))
+    told = Told(text, pooled, heard, sight, image=_seen(stage, prompt, pooled))
+    return Words(told, (laid.cut,) if laid.cut else (), len(column))
+
+
+def _seen(stage: Stage, prompt: Prompt, like: Tensor) -> Tensor | None:
+    """The picture of a prompt as the prior is told it, [1, I]; zeros without one, and where guidance leads away."""
+    width = stage.unet.config.clip_image_in_channels
+    if width is None:
+        return None
+    if prompt.picture is None or prompt.negative or stage.viewer is None:
+        return like.new_zeros(1, width)
+    return stage.viewer.see([prompt.picture]).projected
 
 
 def _read(stage: Stage, chunk: Chunk, ids: Sequence[int], seen: Sequence[bool] | None) -> tuple[Tensor, Tensor]:
