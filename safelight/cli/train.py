@@ -69,7 +69,7 @@ def figurines(args: argparse.Namespace) -> int:
     start = _start(args)
     with interruptions(course.clock) as interrupted:
         for stage in course.stages(args.what, start):  # the next is made when the one before it has ended
-            follow(stage, course.clock)
+            follow(stage, course.clock, UNCHECKED)
             if course.clock.over:
                 break
     made = course.publish() if args.what == "figurines" else None
@@ -196,8 +196,12 @@ class Course:
         return (self.run / part / AVERAGE).is_file() and not found(self.run / part / "checkpoints")
 
 
-def follow(stage: Iterator[Progress], clock: Clock) -> None:
-    """Run a stage under a bar, to its end or until the clock is over."""
+def follow(stage: Iterator[Progress], clock: Clock, unchecked: tuple[str, ...] = ()) -> None:
+    """Run a stage under a bar, to its end or until the clock is over.
+
+    Args:
+        unchecked: names of stages that are left when the clock is over, since they do not look at it.
+    """
     with ExitStack() as entered:
         bar: Bar | None = None
         for progress in stage:
@@ -206,7 +210,7 @@ def follow(stage: Iterator[Progress], clock: Clock) -> None:
                 bar = Bar(progress.stage, progress.total, progress.done, every=LINE_EVERY, keep=True)
                 entered.enter_context(bar)
             bar.move(progress.done, progress.note)
-            if clock.over and progress.stage in UNCHECKED:
+            if clock.over and progress.stage in unchecked:
                 return
 
 

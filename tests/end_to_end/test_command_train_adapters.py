@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from safelight.generate.file import open_picture
+from safelight.train.loop import Trainer
+from safelight.weights.safetensors import read_header
 from tests.end_to_end.shell import Shell, wrong
 from tests.models import tiny
 from tests.train.album import FIT, OWN, write_pictures
@@ -83,3 +86,23 @@ def test_what_cannot_be_is_one_line(words: str, shell: Shell) -> None:
     code, told = WRONG[words]
     model = [] if "-m" in words or "figurines" in words else ["-m", str(tiny())]
     assert told in wrong(shell.run(*words.split(), *model), code)
+
+
+def test_ctrl_c_saves_and_exports_even_a_run_that_is_called_as_a_stage_of_the_default_model(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(Path("pictures"))
+    ours = Trainer.advance
+
+    def advance(self: Trainer) -> object:
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return ours(self)
+
+    monkeypatch.setattr(Trainer, "advance", advance)
+    words = _words("lora", "fit.steps=50")
+    words[words.index("moss")] = "portraits"
+    said = shell.run(*words)
+    assert said.code == 130 and "stopped, with a checkpoint in portraits" in said.err
+    assert read_header(Path("portraits/average.safetensors")).metadata["step"] == "2"
+    assert Path("portraits/portraits.safetensors").is_file(), "what was learned so far can be used"

@@ -118,7 +118,7 @@ def prove(trial: Trial, files: Files) -> Iterable[Finding]:
     if files.word:
         yield from of_word(trial, files.word)
     if files.control:
-        yield from of_control(trial, files.control, base)
+        yield from of_control(trial, files.control)
     if files.images:
         yield from of_images(trial, files.images)
     if files.lora and files.control:
@@ -138,8 +138,8 @@ def of_lora(trial: Trial, name: str) -> Iterable[Finding]:
     yield Finding("LoRA: the same prompts without it, with a frame", part(map(has_frame, plain)), unit, "<= 0.05")
     before = compare(trial.read(plain), stated).overall
     inside = compare(trial.read([unframed(picture) for picture in drawn]), stated).overall
-    yield Finding("LoRA: stated attributes right inside of the frame", inside, unit)
-    yield Finding("LoRA: stated attributes lost against the model alone", before - inside, unit, "<= 0.1")
+    yield Finding("LoRA: stated attributes right inside of the frame", inside, f"share of {sum(map(len, stated))}")
+    yield Finding("LoRA: stated attributes lost against the model alone", before - inside, "share", "<= 0.1")
     yield same("LoRA", off, plain)
     for scale in SCALES:
         some = trial.draw(texts[:SHOWN], applied(trial.pipe, adapter, scale))
@@ -159,17 +159,18 @@ def of_word(trial: Trial, name: str) -> Iterable[Finding]:
     yield same("learned word", trial.draw(texts[:2], applied(trial.pipe, word, 0.0)), plain)
 
 
-def of_control(trial: Trial, name: str, base: Sequence[np.ndarray]) -> Iterable[Finding]:
-    """Figures have the outline of the normals that the ControlNet is shown."""
+def of_control(trial: Trial, name: str) -> Iterable[Finding]:
+    """Under a prompt that says nothing, figures have the outline of the normals that the ControlNet is shown."""
     net, prompts = control(name, trial.pipe.model), trial.prompts
-    texts, unit = [prompt.text for prompt in prompts], f"mean of {trial.count}"
+    texts, unit = [NEUTRAL] * trial.count, f"mean of {trial.count}"
+    base = trial.draw(texts)
     hints = [normals(prompt) for prompt in prompts]
     drawn = trial.draw(texts, uses=[(ControlUse(net, (Hint(hint),)),) for hint in hints])
     off = trial.draw(texts[:2], uses=[(ControlUse(net, (Hint(hint),), 0.0),) for hint in hints])
     trial.show([np.asarray(hint) for hint in hints], "what the ControlNet is shown")
     trial.show(drawn, "ControlNet: normals")
     yield Finding("ControlNet: outline, intersection over union", overlap(drawn, prompts), unit, ">= 0.9")
-    yield Finding("ControlNet: the same prompts without it", overlap(base, prompts), unit)
+    yield Finding("ControlNet: the same prompt without it", overlap(base, prompts), unit)
     yield same("ControlNet", off, base)
 
 

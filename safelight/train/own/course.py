@@ -84,7 +84,7 @@ class Course:
         seen: list[Seen] = []
         for seen in prepare(self.pipe.model, self.entries, self.sizes, self.run / "latents"):
             yield Progress("latents", len(seen), len(self.entries))
-            if clock.over:
+            if clock.over and len(seen) < len(self.entries):
                 return
         task = self.task(Album(self.entries, tuple(seen)))
         fit = self.plan.fit
