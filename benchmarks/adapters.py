@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.adapters`` builds a U-Net and a text encoder of Stable Diffusion 1's sizes from random numbers,
 writes a LoRA of rank 16 for all their layers of attention and all convolutions, and records what it saw in
-``evidence/adapters.json``. Steps of two equal networks are measured by turns, in the processor's own time of one thread, so that
-what else the machine does is hardly in the figures; attaching is measured by the clock, the best of several.
+``evidence/adapters.json``. Steps of two equal networks are measured by turns, in the processor's own time of one
+thread, so that what else the machine does is hardly in the figures; attaching is measured by the clock, the best of
+several.
 """
 
 from __future__ import annotations
