@@ -82,15 +82,19 @@ def test_mvadapter_passes_azimuth_minus_90_to_a_function_whose_zero_is_x():
     assert near(row.cameras()[:1].project(corners[0])[0], [[[768, 0], [0, 768]]], 1e-3)
 
 
-def test_zero123plus_stands_as_in_instantmesh():
-    """x = r cos(el) cos(az), y = r cos(el) sin(az), z = r sin(el), az 30, 90, ...; el 20, -10, ..."""
-    own = rig("zero123pp-1.2").cameras(own=True)
+@pytest.mark.parametrize(
+    ("name", "raised", "distance"),
+    [("zero123pp-1.1", (30, -20), 0.5 * 35 / 16), ("zero123pp-1.2", (20, -10), 0.5 / math.tan(math.radians(15)))],
+)
+def test_zero123plus_stands_as_in_instantmesh(name, raised, distance):
+    """x = r cos(el) cos(az), y = r cos(el) sin(az), z = r sin(el), az 30, 90, ..."""
+    own = rig(name).cameras(own=True)
     for k, place in enumerate(own.position):
-        azimuth, elevation = math.radians(30 + 60 * k), math.radians((20, -10)[k % 2])
+        azimuth, elevation = math.radians(30 + 60 * k), math.radians(raised[k % 2])
         level = math.cos(elevation)
         wanted = [level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)]
         assert near(place / place.norm(), wanted, 1e-6)
-    assert near(own.position.norm(dim=-1), [0.5 / math.tan(math.radians(15))] * 6, 1e-6)
+    assert near(own.position.norm(dim=-1), [distance] * 6, 1e-6)
 
 
 def test_sv3d_ends_at_the_given_picture():
