@@ -125,14 +125,15 @@ def read_single(index: Index) -> Parts:
     tensors = read(path, pickles=index.pickles)
     check_noise(told, tensors)
 
+    # The largest part first: a file that asks for what cannot be is refused before a vocabulary is read.
+    unet = filled(told, "unet", released(told, "unet", tensors))
+    vae = filled(told, "vae", released(told, "vae", tensors))
     readers, used = [], []
     for name in sorted(each.part for each in told.found.components if each.part.startswith("text_encoder")):
         encoder = filled(told, name, released(told, name, tensors))
         reader, place = _reader(index, told.variant, name, encoder)
         readers.append(reader)
         used += sorted(file for file in place.iterdir() if file.is_file() and file.suffix in (".json", ".txt"))
-    unet = filled(told, "unet", released(told, "unet", tensors))
-    vae = filled(told, "vae", released(told, "vae", tensors))
     check_parts(path, unet, vae, readers)
     plan, low_res = told.configs["scheduler"], told.configs.get("low_res_scheduler")
     return Parts(index, unet, vae, tuple(readers), plan, (path, *dict.fromkeys(used)), low_res)
