@@ -65,7 +65,8 @@ class UnknownNameError(RequestError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         nearest = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4) or names[:8]
-        super().__init__(f"unknown {kind} {name!r}; the nearest known: {', '.join(nearest)}")
+        known_here = f"the nearest known: {', '.join(nearest)}" if nearest else "none is known here"
+        super().__init__(f"unknown {kind} {name!r}; {known_here}")
         self.kind, self.name, self.nearest = kind, name, nearest
 
 

@@ -29,15 +29,16 @@ TAG = re.compile(r"<lora:([^:<>]+)(?::([^:<>]*))?>")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
-    add = parser.add_argument_group("with adapters, each repeatable").add_argument
-    add("--lora", metavar="LORA", action="append", default=[], help="FILE[:scale[:block=scale,...]]; or in the prompt:"
-        " <lora:name:0.8>")  # fmt: skip
+    add = parser.add_argument_group("with adapters").add_argument
+    add("--lora", metavar="LORA", action="append", default=[], help="FILE[:scale[:block=scale,...]], repeatable; or"
+        " <lora:name:0.8> in the prompt")  # fmt: skip
     add("--embedding", metavar="FILE", action="append", default=[],
-        help="FILE[=WORD], a learned word for prompts; by default its own name")  # fmt: skip
+        help="FILE[=WORD], a learned word for prompts, by default its own name; repeatable")  # fmt: skip
     add("--control", metavar="NET=IMAGE", action="append", default=[],
-        help="a ControlNet or T2I-Adapter and its hint: NET=IMAGE[:strength[:start-end[:make=canny]]]")  # fmt: skip
+        help="a ControlNet or T2I-Adapter and its hint: NET=IMAGE[:strength[:start-end[:make=canny]]];"
+        " repeatable")  # fmt: skip
     add("--image-prompt", metavar="FILE", action="append", default=[],
-        help="FILE[:scale], a picture as a prompt, read by --image-adapter")  # fmt: skip
+        help="FILE[:scale], a picture as a prompt, read by --image-adapter; repeatable")  # fmt: skip
     add("--image-adapter", metavar="FILE", help="the IP-Adapter that reads --image-prompt")
     add("--image-encoder", metavar="FOLDER", help="what it sees with; by default the one beside it")
 
