@@ -225,8 +225,12 @@ def overlap(pictures: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> float:
 
 
 def same(what: str, off: Sequence[np.ndarray], plain: Sequence[np.ndarray]) -> Finding:
-    """Whether an adapter at scale 0 gives what the model gives alone, to the last bit."""
-    equal = [np.array_equal(one, other) for one, other in zip(off, plain, strict=False)]
+    """Whether an adapter at scale 0 gives what the model gives alone, to the last bit.
+
+    Args:
+        off: the first pictures once more, at scale 0. plain: all of them, without the adapter.
+    """
+    equal = [np.array_equal(one, other) for one, other in zip(off, plain[: len(off)], strict=True)]
     return Finding(
         f"{what}: pictures at scale 0 that equal those without it in every bit",
         part(equal),
