@@ -1,0 +1,41 @@
+"""The page of views names every layout and preset, says of layouts what the table says, and its code runs."""
+
+from __future__ import annotations
+
+import re
+
+from safelight.multiview.layouts import LAYOUTS
+from safelight.multiview.network import Conditions
+from safelight.multiview.presets import presets
+from tests.docs.pages import ROOT, run
+from tests.multiview.test_layouts import ALONE, BITS
+
+PAGE = "docs/learn/views.md"
+TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
+
+
+def rows() -> dict[str, list[str]]:
+    """The name in the first column -> the other cells, of all tables of the page."""
+    return {
+        found[1]: found[2].split(" | ") for found in re.finditer(r"^\| `([\w.-]+)` \| (.+) \|$", TEXT, re.MULTILINE)
+    }
+
+
+def test_every_layout_is_told_as_its_row_has_it() -> None:
+    for name, row in LAYOUTS.items():
+        alone = "yes, to the bit" if name in BITS else "yes, to rounding" if name in ALONE else "no"
+        assert rows()[name] == [row.what, row.who, alone], name
+
+
+def test_every_preset_and_every_input_has_a_row() -> None:
+    inputs = set(Conditions.__dataclass_fields__) - {"beside_reference"}
+    assert set(rows()) == {*LAYOUTS, *presets(), *inputs}
+    for name, row in presets().items():
+        cells = rows()[name]
+        assert cells[1] == f"`{row.camera}`", name
+        assert cells[2] == ("slot and tokens" if row.slot else "none"), name
+        assert cells[-1] in (row.weights, "none are public"), name
+
+
+def test_the_pages_code_runs() -> None:
+    run(PAGE)
