@@ -119,7 +119,8 @@ class UNetConfig:
         if self.class_embed_type not in (None, "projection"):
             raise ConfigError(f"class_embed_type = {self.class_embed_type!r} is not supported; only 'projection'")
         if self.class_embed_type and (self.num_class_embeds or self.addition_embed_type or not self.projection_width):
-            raise ConfigError("a projected class needs projection_class_embeddings_input_dim, and nothing else beside")
+            said = f"class_embed_type = {self.class_embed_type!r}"
+            raise ConfigError(f"{said} needs projection_class_embeddings_input_dim, and nothing else beside")
         for level, channels in enumerate(self.block_out_channels):
             heads = self.transformer(level).heads
             if channels % heads or channels % self.norm_num_groups:
