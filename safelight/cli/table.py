@@ -38,7 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("reproduce", "draw a picture again and compare every bit", "reproduce:arguments", "reproduce:run"),
     Command("info", "print what a picture was drawn from", "info:arguments", "info:run"),
     Command("explain", "say how a prompt is read, token by token", "explain:arguments", "explain:run"),
-    Command("models", "list the models that came with the program", "models:arguments", "models:run"),
+    Command("models", "list the models that came along, and those in named folders", "models:arguments", "models:run"),
     Command("samplers", "list the samplers, draw one, or measure them", "samplers:arguments", "samplers:run"),
     Command("inspect", "say what a file or folder of weights holds, from headers", "inspect:arguments", "inspect:run"),
     Command("convert", "write a model in the other layout", "convert:arguments", "convert:run"),

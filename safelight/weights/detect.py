@@ -121,11 +121,13 @@ def known(header: Header, path: object) -> tuple[Found, Variant]:
         if found.variant and found.family == family.name and found.layout != "adapter":
             unet = found.component("unet")
             return found, family.variant(found.variant).of(unet.shapes if unet else {})
-    like = f"an adapter ({found.adapter.kind})" if found.adapter else ", ".join(c.part for c in found.components)
-    raise WeightsError(
-        f"{path}: is no model that is known here ({like or f'its first tensor is {next(iter(header.entries), None)}'});"
-        " 'safelight inspect' shows what it holds"
-    )
+    if found.adapter:
+        raise WeightsError(
+            f"{path}: is no model but an adapter ({found.adapter.kind}); load a model and lay it over that, by its kind"
+            " with --lora, --control, --image-adapter or --embedding"
+        )
+    like = ", ".join(c.part for c in found.components) or f"its first tensor is {next(iter(header.entries), None)}"
+    raise WeightsError(f"{path}: is no model that is known here ({like}); 'safelight inspect' shows what it holds")
 
 
 def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:

@@ -173,6 +173,7 @@ MUTATIONS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
         lambda t: [t.pop(name) for name in list(t) if name.startswith("first_stage_model")],
         "lacks vae",
     ),
+    "an adapter": (lambda t: (t.clear(), t.update({"lora_unet_mid_q.lora_down.weight": torch.ones(4, 8)})), "--lora"),
     "nothing known": (lambda t: (t.clear(), t.update({"a": torch.ones(1)})), "no model that is known"),
 }
 
