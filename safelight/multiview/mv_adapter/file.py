@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from safelight.adapters.loaded import beside
 from safelight.errors import WeightsError
 from safelight.families.sd.model import UNet
 from safelight.multiview.mv_adapter.model import PLACE, MvAdapter, layers_of, trunk_for
 from safelight.weights.container import read_any
 from safelight.weights.keys import Shape
-from safelight.weights.load import Unfilled, load_into
-from safelight.weights.sound import unsound
+from safelight.weights.load import made_of, read
 
 READS_VIEWS, READS_REFERENCE = f".attn1.{PLACE}.to_q_mv.weight", f".attn1.{PLACE}.to_q_ref.weight"
 
@@ -33,18 +32,13 @@ def load_mv_adapter(path: Path, unet: UNet, *, refers: bool | None = None, pickl
     shapes = read_any(path, pickles=pickles).shapes()
     if why := misfit(shapes, unet, refers):
         raise WeightsError(f"{path}: {why}")
-    has = any(name.endswith(READS_REFERENCE) for name in shapes)
-    with torch.device("meta"), Unfilled():
-        network = MvAdapter(layers_of(unet), trunk_for(unet.config), refers=has)
-    try:
-        load_into(network, path, pickles=pickles)
-    except WeightsError as error:
-        raise error if str(path) in str(error) else WeightsError(f"{path}: {error}") from error
-    weight = unet.conv_in.weight
-    network.to(weight.device, weight.dtype).eval().requires_grad_(False)
-    if broken := unsound(network):
-        raise WeightsError(f"{path}: the tensor {broken} holds what is no number in {weight.dtype}; download it again")
-    return network
+
+    def build(_: Mapping[str, Any]) -> MvAdapter:
+        has = any(name.endswith(READS_REFERENCE) for name in shapes)
+        return MvAdapter(layers_of(unet), trunk_for(unet.config), refers=has)
+
+    network = made_of(path, {}, build, read(path, pickles=pickles))
+    return beside(network, path, unet.conv_in.weight, pickles=pickles).network
 
 
 def misfit(shapes: Mapping[str, Shape], unet: UNet, refers: bool | None = None) -> str:
