@@ -114,6 +114,25 @@ def canonical(
     return torch.where(seen[..., None], told.unflatten(-2, cameras.size), 0.0).movedim(-1, -3)
 
 
+def geometry(cameras: Camera, depth: Tensor, normals: Tensor, radius: float = 0.5) -> Tensor:
+    """[V, 6, H, W] in [0, 1]: the place and the normal of what each pixel sees, both in the world, grey where nothing
+    is seen, as MV-Adapter's geometry-guided checkpoints are told.
+
+    Args:
+        depth: see `canonical`. normals: [V, 3, H, W] unit, in the cameras' axes (x right, y down, z forward).
+        radius: half the edge of the cube, around the middle of the world, that the thing fits.
+
+    Raises:
+        RequestError: depth or normals are not of these cameras' pictures.
+    """
+    places = canonical(cameras, depth, radius=radius)
+    if normals.shape != places.shape:
+        raise RequestError(f"normals of shape {list(normals.shape)} are not those of maps {list(places.shape)}")
+    turned = torch.einsum("...ij,...jhw->...ihw", cameras.camera_to_world[..., :3, :3], normals.to(places))
+    seen = depth.isfinite().unsqueeze(-3)
+    return (0.5 * torch.cat([places, torch.where(seen, turned, 0.0)], -3) + 0.5).clamp(0.0, 1.0)
+
+
 def _framed(cameras: Camera, frame: str, centre: float) -> Camera:
     if frame not in FRAMES:
         raise UnknownNameError("frame", frame, FRAMES)
@@ -130,14 +149,15 @@ class Encoder:
         function: takes cameras [V], what it ``needs``, and options of its own.
         channels: C of its answer.
         maps: whether that is [V, C, H, W], or [V, C].
-        needs: the second argument: ``reference`` (a single camera), ``depth``, or nothing.
+        needs: the second argument: ``reference`` (a single camera), ``depth``, or nothing; ``surface`` is two, depth
+            and normals.
         who: which models are told this.
     """
 
     function: Callable[..., Tensor]
     channels: int
     maps: bool
-    needs: Literal["", "reference", "depth"]
+    needs: Literal["", "reference", "depth", "surface"]
     who: str
 
 
@@ -149,6 +169,7 @@ ENCODERS: Final[dict[str, Encoder]] = {
     "directions": Encoder(directions, 3, True, "", "CAP4D"),
     "orthographic": Encoder(orthographic, 6, True, "", "MV-Adapter"),
     "canonical": Encoder(canonical, 3, True, "depth", "CAP4D"),
+    "geometry": Encoder(geometry, 6, True, "surface", "MV-Adapter (geometry guided)"),
 }
 
 

@@ -236,7 +236,7 @@ LAYOUTS: Final[dict[str, Row]] = {
     "dense": Row(lambda: DENSE, "all views of its domain", "MVDream, ImageDream, GAF, Wonder3D, SEVA, CAP4D"),
     "rows": Row(lambda: Grouping("bdh", "vw"), "its row in all views", "Era3D, MV-Adapter"),
     "columns": Row(lambda: Grouping("bdw", "vh"), "its column in all views", "MV-Adapter's views from above"),
-    "rows-columns": Row(RowsAndColumns, "its row and its column in all views", "MV-Adapter's views for textures"),
+    "rows-columns": Row(RowsAndColumns, "its row and its column in all views", "an ablation"),
     "front-self": Row(FrontAndSelf, "its own view and the front", "FaceLift"),
     "same-pixel": Row(lambda: Grouping("bhw", "dv"), "its pixel in all views and domains", "an ablation"),
     "temporal": Row(Temporal, "its pixel in all views of its domain, or in earlier ones", "SV3D, video models"),

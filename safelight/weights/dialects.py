@@ -1,7 +1,7 @@
 """What an adapter's file is, by the names of its tensors: kind, dialect, rank, and the width of text it was made for.
 
 Sources: the files that kohya's sd-scripts, diffusers, PEFT and LyCORIS write; Hu et al. 2021 (LoRA), Gal et al. 2022
-(textual inversion), Mou et al. 2023 (T2I-Adapter), Ye et al. 2023 (IP-Adapter).
+(textual inversion), Mou et al. 2023 (T2I-Adapter), Ye et al. 2023 (IP-Adapter), Huang et al. 2024 (MV-Adapter).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ class Adapter:
     """What an adapter's file holds.
 
     Attributes:
-        kind: ``lora``, ``loha``, ``lokr``, ``dora``, ``textual inversion``, ``ip-adapter``, ``t2i-adapter``.
+        kind: ``lora``, ``loha``, ``lokr``, ``dora``, ``textual inversion``, ``ip-adapter``, ``mv-adapter``,
+            ``t2i-adapter``.
         dialect: who names tensors so: ``kohya``, ``diffusers``, ``peft``, or empty where there is one only.
         changes: which networks: ``unet``, ``transformer``, ``text_encoder``, ``text_encoder_2``.
         rank: of its smallest and largest change, (0, 0) where it has none.
@@ -68,6 +69,8 @@ def adapter(shapes: Mapping[str, Shape]) -> Adapter | None:
         return Adapter("textual inversion", "", ("text_encoder",), (0, 0), sum(widths))
     if any(".to_k_ip.weight" in name for name in shapes):
         return Adapter("ip-adapter", "", ("unet",), (0, 0), _width(shapes))
+    if any(name.endswith(".attn1.processor.to_q_mv.weight") for name in shapes):
+        return Adapter("mv-adapter", "", ("unet",), (0, 0), 0)
     if any(name.startswith(("adapter.body.", "body.0.resnets.", "body.0.block1.", "body.0.body.")) for name in shapes):
         return Adapter("t2i-adapter", "", ("unet",), (0, 0), 0)
     for ending in ENDINGS:

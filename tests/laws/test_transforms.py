@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from safelight.core.path import CLEAN, EDM, VE, Flow, Level, vp_scaled_linear
+from safelight.core.path import CLEAN, EDM, VE, VP, Flow, Level, vp_scaled_linear
 from safelight.core.schedule import SCHEDULES, start
 from safelight.core.schedules import transforms
 from safelight.core.schedules.row import falling
@@ -131,6 +131,22 @@ def test_a_moved_path_keeps_its_labels_and_its_pure_noise() -> None:
     for path, factor in ((SD, 0.0), (SD, math.nan), (EDM(), 2.0)):
         with pytest.raises(RequestError, match="shift"):
             transforms.moved(path, factor)
+
+
+def test_a_path_moved_in_growing_parts_stays_at_its_clean_end_and_goes_all_the_way_at_the_other() -> None:
+    grown = transforms.moved(SD, math.sqrt(8.0), growing=True)
+    assert isinstance(grown, VP) and isinstance(SD, VP)
+    for k in (0, 1, 250, 500, 998, 999):
+        # exp(log(snr) (1 - w) + log(snr / 8) w), as MV-Adapter's scheduler has it; snr = exp(2 lam)
+        lam, w = SD.level(k).lam, k / 999
+        snr = math.exp(2.0 * lam * (1.0 - w) + (2.0 * lam - math.log(8.0)) * w)
+        assert math.isclose(grown.alphas_cumprod[k], snr / (1.0 + snr), rel_tol=1e-12)
+        assert grown.level(k).t == k
+    assert math.isclose(grown.alphas_cumprod[0], SD.alphas_cumprod[0], rel_tol=1e-14)
+    assert transforms.moved(PATHS["zero snr"], 2.0, growing=True).ends[0] == Level(0.0, 1.0, 999.0)
+    for path, factor, told in ((Flow(), 2.0, "growing"), (SD, 1e-300, "must fall"), (SD, math.inf, "above 0")):
+        with pytest.raises(RequestError, match=told):
+            transforms.moved(path, factor, growing=True)
 
 
 def test_written_lists_are_read() -> None:

@@ -15,6 +15,7 @@ from safelight.multiview.encode import (
     canonical,
     directions,
     encoder,
+    geometry,
     orthographic,
     plucker,
     polar_azimuth,
@@ -38,7 +39,9 @@ def encoded(name: str, cameras: Camera) -> torch.Tensor:
     row = ENCODERS[name]
     if name == "orthographic":
         cameras = cameras.orthographic(1.0)
-    second = {"reference": (cameras[0],), "depth": (torch.full((3, 6, 8), 2.0, dtype=F64),), "": ()}[row.needs]
+    depth = torch.full((3, 6, 8), 2.0, dtype=F64)
+    normals = torch.tensor([0.0, 0.6, -0.8], dtype=F64)[:, None, None].expand(3, 3, 6, 8)
+    second = {"reference": (cameras[0],), "depth": (depth,), "surface": (depth, normals), "": ()}[row.needs]
     return row.function(cameras, *second)
 
 
@@ -139,3 +142,24 @@ def test_unknown_names_are_refused():
     with pytest.raises(UnknownNameError, match="unknown frame"):
         directions(views(), "front")
     assert encoder("pose16").function is pose16
+
+
+def test_geometry_is_place_and_normal_in_the_world_around_grey():
+    """What the public scripts render: position + 0.5 and normal / 2 + 0.5 of a mesh within [-0.5, 0.5]."""
+    cameras = rig("mvadapter6-faces").cameras(11, F64)
+    depth = torch.full((6, 11, 11), 1.8, dtype=F64)  # a plane through the middle of the world, across the line of sight
+    depth[:, :, :2] = math.inf
+    facing = torch.tensor([0.0, 0.0, -1.0], dtype=F64)[:, None, None].expand(6, 3, 11, 11)
+    told = geometry(cameras, depth, facing)
+    assert torch.equal(told[..., :2], torch.full((6, 6, 11, 2), 0.5, dtype=F64))
+    assert near(told[:, :3, 5, 5], torch.full((6, 3), 0.5), 1e-9), "the middle of the cube"
+    out = [[0.5, 0, 0.5], [1, 0.5, 0.5], [0.5, 1, 0.5], [0, 0.5, 0.5], [0.5, 0.5, 1], [0.5, 0.5, 0]]
+    assert near(told[:, 3:, 5, 5], out, 1e-3), "front -y, right +x, back +y, left -x, above +z, below -z"
+    # The front's picture grows to the right with x and down with -z; a pixel is 0.1 wide.
+    assert near(told[0, :3, 5, 7], [0.7, 0.5, 0.5], 1e-9) and near(told[0, :3, 8, 5], [0.5, 0.5, 0.2], 1e-9)
+    # The faces over the top share columns with the back: x falls to the right, mirrored to the front.
+    for face in (2, 4, 5):
+        assert near(told[face, 0, 5, 7], 0.3, 1e-6)
+    assert told.min() >= 0 and told.max() <= 1
+    with pytest.raises(RequestError, match="normals of shape"):
+        geometry(cameras, depth, facing[:, :, :4])

@@ -15,7 +15,7 @@ from safelight.multiview.rig import FILE, read, rig, rigs
 
 F64 = torch.float64
 VIEWS = {
-    "mvdream4": 4, "zero123pp-1.1": 6, "zero123pp-1.2": 6, "mvadapter6": 6,
+    "mvdream4": 4, "zero123pp-1.1": 6, "zero123pp-1.2": 6, "mvadapter6": 6, "mvadapter6-faces": 6,
     "era3d6": 6, "facelift6": 6, "syncdreamer16": 16, "sv3d21": 21,
 }  # fmt: skip
 

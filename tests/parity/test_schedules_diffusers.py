@@ -17,6 +17,7 @@ from safelight.core.prediction import denoised
 from safelight.core.run import Denoised
 from safelight.core.samplers.table import SAMPLERS
 from safelight.core.schedule import start
+from safelight.core.schedules.transforms import moved
 from safelight.errors import ConfigError
 from safelight.families.sd.scheduler import Plan, read
 
@@ -263,6 +264,21 @@ def test_whole_timesteps_are_exactly_equal() -> None:
 )
 def test_tables_are_equal(path: VP, config: dict[str, Any]) -> None:
     table = diffusers.DDIMScheduler(**config).alphas_cumprod.double()
+    assert (torch.tensor(path.alphas_cumprod, dtype=torch.float64) - table).abs().max() <= 2e-6
+
+
+@pytest.mark.parametrize("growing", [True, False])
+def test_a_moved_table_equals_a_scheduler_of_such_betas(growing: bool) -> None:
+    """As MV-Adapter makes one: a signal-to-noise ratio for each row, betas of it, and a scheduler of those betas."""
+    plain = diffusers.DDPMScheduler(**SD).alphas_cumprod.double()
+    weight = torch.arange(1000) / 999 if growing else torch.ones(1000)
+    snr = plain / (1 - plain)
+    snr = torch.exp(torch.log(snr) * (1 - weight) + torch.log(snr / 8.0) * weight)
+    kept = snr / (1 + snr)
+    betas = 1 - kept / torch.cat([torch.ones(1), kept[:-1]])
+    table = diffusers.DDPMScheduler(**SD, trained_betas=betas.numpy()).alphas_cumprod.double()
+    path = moved(vp_scaled_linear(), math.sqrt(8.0), growing=growing)
+    assert isinstance(path, VP)
     assert (torch.tensor(path.alphas_cumprod, dtype=torch.float64) - table).abs().max() <= 2e-6
 
 

@@ -120,20 +120,29 @@ def start(levels: Sequence[Level], strength: float) -> list[Level]:
     return list(levels[n - kept :])
 
 
-def moved(path: Path, factor: float) -> Path:
+def moved(path: Path, factor: float, *, growing: bool = False) -> Path:
     """The path with its whole training table moved by -log(factor) in lam: for a network that was trained on it.
 
     Labels stay with their rows. That is how Stable Cascade, simple diffusion and SD3 shift.
 
+    Args:
+        factor: > 0; above 1 every label means more noise. The signal-to-noise ratio is divided by its square.
+        growing: from nothing at the cleanest row, evenly with the row, to all of it at the noisiest. That is what
+            MV-Adapter calls interpolated; it divides the ratio by 8, which is a factor of sqrt(8).
+
     Raises:
-        RequestError: a factor that is not above 0, or a path that has no table.
+        RequestError: a factor that is not above 0, a path that has no table, or one that cannot be moved so.
     """
     if not 0.0 < factor < math.inf:
         raise RequestError(f"a shift is a number above 0, not {factor}")
-    if isinstance(path, Flow):
+    if isinstance(path, Flow) and not growing:
         return replace(path, shift=path.shift * factor)
     if isinstance(path, VP):
-        # alpha^2 = s / (s + (1 - s) factor^2), finite where s is 0
-        table = tuple(square / (square + (1.0 - square) * factor * factor) for square in path.alphas_cumprod)
-        return VP(table, f"{path.name}, shifted by {factor:g}")
+        # alpha^2 = s / (s + (1 - s) by^2), finite where s is 0
+        last = path.steps - 1
+        parts = ((square, factor ** (k / last) if growing else factor) for k, square in enumerate(path.alphas_cumprod))
+        table = tuple(square / (square + (1.0 - square) * by * by) for square, by in parts)
+        return VP(table, f"{path.name}, shifted by {factor:g}{' in growing parts' * growing}")
+    if isinstance(path, Flow):
+        raise RequestError("only a path with a table of its own is shifted in growing parts; a flow's is a formula")
     raise RequestError("a path labelled by sigma has no table to shift; give other ends instead")
