@@ -115,8 +115,7 @@ def measure(drawn: np.ndarray, of: Exam, workers: int, tell: Tell) -> Measured:
     counted = cheeks.Marks()
     for (views, true), known in zip(each, of.places, strict=True):
         counted = counted.added(cheeks.marks(views, true, known))
-    true = np.stack([one.pictures for one in of.truths])
-    mattes = np.stack([one.mattes for one in of.truths])
+    pictures, mattes = (np.stack([getattr(one, name) for one in of.truths]) for name in ("pictures", "mattes"))
     scores, recognised = None, None
     if of.stated is not None:
         seen = attributes.seen(drawn, of.cameras, workers, tell)
@@ -129,11 +128,21 @@ def measure(drawn: np.ndarray, of: Exam, workers: int, tell: Tell) -> Measured:
         inside=_mean([likeness.psnr(views, one.pictures, one.mattes) for views, one in each]),
         ssim=_mean([likeness.ssim(views, one.pictures) for views, one in each]),
         overlap=_mean([likeness.overlap(outlines(views), one.mattes) for views, one in each]),
-        warp=warp.Agreement(*_means(agreements, 3), sum(one.points for one in agreements)),
+        warp=warp.Agreement(
+            error=_mean([one.error for one in agreements]),
+            chance=_mean([one.chance for one in agreements]),
+            astray=_mean([one.astray for one in agreements]),
+            points=sum(one.points for one in agreements),
+        ),
         ratio=_mean([one.ratio for one in agreements]),
-        lines=epipolar.Lines(*_means(found, 3), sum(one.points for one in found)),
+        lines=epipolar.Lines(
+            distance=_mean([one.distance for one in found]),
+            near=_mean([one.near for one in found]),
+            found=_mean([one.found for one in found]),
+            points=sum(one.points for one in found),
+        ),
         marks=counted,
-        nearest=identity.retrieved(identity.distances(drawn, true, mattes)),
+        nearest=identity.retrieved(identity.distances(drawn, pictures, mattes)),
         scores=scores,
         recognised=recognised,
     )
@@ -156,8 +165,3 @@ def rebuilt(drawn: np.ndarray, true: Truth, held: Camera, how: Fit | None = None
 
 def _mean(values: Sequence[float] | Sequence[np.ndarray]) -> float:
     return float(np.mean(values))
-
-
-def _means(rows: Sequence[tuple[float, ...]], columns: int) -> list[float]:
-    means: list[float] = np.mean([row[:columns] for row in rows], axis=0).tolist()
-    return means

@@ -99,7 +99,7 @@ def fit(bundle: Bundle, how: Fit | None = None) -> Volume:
             loss = (found - colors[chosen]).square().mean()
             loss = loss + how.outline * (share - covered[chosen]).square().mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         cells = cells.detach()
     return Volume(cells, background, how.samples)

@@ -125,11 +125,8 @@ def claimed(folder: Path, order: Order) -> Orbits:
     shapes = {VIEWS: (*shape, 3), MATTES: shape, NORMALS: (*shape, 3)}
     try:
         if (folder / DONE).exists():
-            found = Orbits(
-                *(np.load(folder / name, mmap_mode="r+") for name in shapes),
-                np.load(folder / PLACES),
-                np.load(folder / PEOPLE),
-            )
+            views, mattes, normals = (np.load(folder / name, mmap_mode="r+") for name in shapes)
+            found = Orbits(views, mattes, normals, np.load(folder / PLACES), np.load(folder / PEOPLE))
             same = [array.shape for array in found[:3]] == list(shapes.values())
             if same and np.array_equal(found.codes, codes) and np.array_equal(found.places, places):
                 return found
@@ -137,13 +134,15 @@ def claimed(folder: Path, order: Order) -> Orbits:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / PEOPLE, codes)
         np.save(folder / PLACES, places)
-        arrays = [np.lib.format.open_memmap(folder / n, "w+", dtype=np.uint8, shape=s) for n, s in shapes.items()]
+        views, mattes, normals = (
+            np.lib.format.open_memmap(folder / name, "w+", dtype=np.uint8, shape=s) for name, s in shapes.items()
+        )
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a broken mapping later
             for name in shapes:
                 with open(folder / name, "r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, (folder / name).stat().st_size)
         write(folder / DONE, [b"0"])
-        return Orbits(*arrays, places, codes)
+        return Orbits(views, mattes, normals, places, codes)
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
         raise FileError(f"{folder}: the views cannot be kept there ({what}); make room, or remove it") from error

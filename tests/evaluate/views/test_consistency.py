@@ -45,6 +45,32 @@ def test_shared_points_are_of_one_part_and_nothing_hidden_is_shared(one: Truth) 
     assert np.allclose(depth, one.depth[0][rows, columns], atol=1e-4)
 
 
+def test_what_a_plate_hides_from_the_other_eye_is_not_shared() -> None:
+    """A wall at depth 10 behind a plate at depth 5; the second camera stands one unit to the right of the first."""
+    targets = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    eyes = Camera.look_at([[0.0, -10.0, 0.0], [1.0, -10.0, 0.0]], targets, fov=53.1301, size=64)
+    focal = float(eyes.focal[0, 0])
+    assert focal == pytest.approx(64, abs=0.01)
+    left = (24, 24 - round(focal / 5))  # where the plate begins in each view; it is 16 columns wide
+    depth = np.full((2, 64, 64), 10.0, np.float32)
+    for view, first in enumerate(left):
+        depth[view, 16:48, first : first + 16] = 5.0
+    given = people(1)[0]
+    flat = Truth(given, eyes, *(np.zeros((2, 64, 64, 3), np.uint8),) * 2, depth, depth, depth, depth, depth)
+    shared = pairs(flat, 0, 1)
+    found = np.zeros((64, 64), bool)
+    found[shared.rows, shared.columns] = True
+    there = np.arange(64) - focal / 10  # of the wall, in columns
+    hidden = (there > left[1] + 1) & (there < left[1] + 15)
+    shown = (there > 1) & ((there < left[1] - 1) | (there > left[1] + 17))
+    wall = depth[0] == 10
+    assert hidden.sum() > 8
+    assert not found[20:44][wall[20:44] & hidden].any()
+    assert found[20:44][wall[20:44] & shown].all()
+    assert found[18:46, 26:38].all(), "the plate itself"
+    assert found[2:14, there > 1].all(), "above it nothing hides"
+
+
 def test_true_views_agree_and_wrong_ones_do_not(one: Truth, wrong: np.ndarray, prepared: Exam) -> None:
     true = agreement(one.pictures, one)
     assert true.ratio < 0.2
@@ -62,6 +88,13 @@ def test_grey_views_agree_and_that_is_worth_nothing(prepared: Exam, one: Truth, 
     assert found.ratio > 0.9
     assert found.astray > 0.1
     assert lines(grey, one, prepared.landmarks[0]).near < 0.05
+
+
+def test_views_that_are_too_faint_to_be_seen_are_worth_nothing(prepared: Exam, one: Truth) -> None:
+    faint = np.rint(128 + 0.012 * (one.pictures.astype(float) - 128)).astype(np.uint8)
+    assert len(np.unique(faint)) > 2
+    assert agreement(faint, one).ratio == 1
+    assert lines(faint, one, prepared.landmarks[0]).found < 0.05
 
 
 def test_views_that_share_no_surface_are_not_compared() -> None:

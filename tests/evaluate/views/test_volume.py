@@ -73,3 +73,13 @@ def test_orthographic_views_can_be_fitted_too(small: Truth) -> None:
 def test_a_bundle_without_pictures_is_refused(small: Truth) -> None:
     with pytest.raises(RequestError, match="this bundle has none"):
         fit(Bundle(small.cameras))
+
+
+def test_the_hull_of_a_ball_lies_where_the_ball_is() -> None:
+    views, center = cameras(PLACES, 32), torch.tensor([0.7, -0.4, 0.3])
+    pixels = views.project(center[None])[0]
+    v, u = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    mattes = (torch.stack([u, v], -1) - pixels[:, :, None]).norm(dim=-1) < 3
+    full = hull(views, mattes.float(), 24)[0, 0] > 0
+    z, y, x = ((where.float().mean() + 0.5) / 24 * 2 * HALF - HALF for where in full.nonzero(as_tuple=True))
+    assert torch.allclose(torch.stack([x, y, z - 0.04]), center, atol=0.1)
