@@ -13,7 +13,7 @@ from safelight.evaluate.views.epipolar import RADIUS, lines, symmetric
 from safelight.evaluate.views.marks import marks, places
 from safelight.evaluate.views.trial import Exam
 from safelight.evaluate.views.truth import Truth, cameras, people, truth
-from safelight.evaluate.views.warp import agreement, moved, pairs, sampled
+from safelight.evaluate.views.warp import Pairs, agreement, moved, pairs, sampled
 from safelight.figurines.render import render
 
 
@@ -128,6 +128,13 @@ def test_landmarks_are_found_on_their_lines_in_true_views_only(one: Truth, wrong
     up = one.pictures.copy()
     up[::2] = np.roll(up[::2], 3, axis=1)
     assert lines(up, one, known).near < 0.35, "across the lines a shift is seen wholly"
+
+
+def test_two_views_without_landmarks_are_passed_over(one: Truth, prepared: Exam) -> None:
+    known = prepared.landmarks[0]
+    none = known[0]._replace(points=Pairs(*(part[:0] for part in known[0].points)))
+    assert lines(one.pictures, one, [none, *known[1:]]) == lines(one.pictures, one, known[1:])
+    assert lines(one.pictures, one, [none]).points == 0
 
 
 def drawn_as(true: Truth, **changes: str) -> np.ndarray:
