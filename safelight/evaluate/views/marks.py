@@ -61,9 +61,15 @@ class Marks(NamedTuple):
         return Marks(*(a + b for a, b in zip(self, other, strict=True)))
 
     @property
+    def drawn(self) -> int:
+        """Views with a mark on a cheek, whichever is seen."""
+        return self.shown + self.astray
+
+    @property
     def shares(self) -> tuple[float, float, float]:
-        """Shown of visible, right of shown, astray of bare; 0 where there is nothing to share."""
-        pairs = ((self.shown, self.visible), (self.right, self.shown), (self.astray, self.bare))
+        """Shown of visible, right of all that are drawn, astray of bare; 0 where there is nothing to share. Few views
+        see both cheeks, so a mirrored person is mostly found by marks on the bare one."""
+        pairs = ((self.shown, self.visible), (self.right, self.drawn), (self.astray, self.bare))
         shown, right, astray = (part / whole if whole else 0.0 for part, whole in pairs)
         return shown, right, astray
 

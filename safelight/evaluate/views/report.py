@@ -123,7 +123,7 @@ def _row(name: str, row: Measured, bars: Mapping[str, str]) -> list[Finding]:
         ("distance to epipolar lines", row.lines.distance, "pixels of 64"),
         ("landmarks near their lines", row.lines.near, f"share of {row.lines.points}"),
         ("mark shown", shown, f"share of {row.marks.visible}"),
-        ("mark on the right side", right, f"share of {row.marks.shown}"),
+        ("mark on the right side", right, f"share of {row.marks.drawn}"),
         ("mark on the bare cheek", astray, f"share of {row.marks.bare}"),
         ("nearest in colours", row.nearest, f"share of {row.people}"),
     ]

@@ -66,6 +66,7 @@ def test_the_bar_of_a_model_is_the_better_floor(rows: dict[str, Measured]) -> No
     gain = found["m: PSNR inside the outline above the mean view, the better floor"]
     assert gain.value == pytest.approx(3.9)
     assert (gain.bar, found["m: mark shown"].value, found["m: mark on the bare cheek"].value) == (">= 4", 0.7, 0.5)
+    assert found["m: mark on the right side"].value == pytest.approx(6 / 9), "of seven shown and two astray"
     assert len(failing(list(found.values()))) == 4
     with pytest.raises(RequestError, match="no row of mean view"):
         report.of_model("m", model, {report.FLOORS[0]: model})
