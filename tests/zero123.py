@@ -37,7 +37,8 @@ def tiny_zero123() -> Path:
     (folder / "cc_projection").mkdir()
     layer = torch.nn.Linear(VISION["projection_dim"] + 4, UNET["cross_attention_dim"])
     randomise(layer, seed=12)
-    save({f"projection.{name}": value for name, value in layer.state_dict().items()}, folder / "cc_projection" / WEIGHTS)
+    tensors = {f"projection.{name}": value for name, value in layer.state_dict().items()}
+    save(tensors, folder / "cc_projection" / WEIGHTS)
     _json(folder / "cc_projection" / "config.json", {"_class_name": "CCProjection"})
     index = json.loads((folder / "model_index.json").read_text())
     index |= {"_class_name": "Zero1to3StableDiffusionPipeline", "cc_projection": ["pipeline_zero1to3", "CCProjection"]}

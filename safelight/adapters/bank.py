@@ -69,7 +69,7 @@ class Bank:
 
 
 def noise_on(seed: int, latents: Tensor) -> Callable[[Level], Tensor]:
-    """level -> the unit noise that lies on a reference [1, Z, h, w] there: a function of the picture's seed and of it."""
+    """level -> the unit noise on a reference [1, Z, h, w] there: a function of the seed and of the level."""
     noise = Fresh(key(seed, 0, "reference"), tuple(latents.shape[1:]), device=latents.device)
     return lambda level: noise(level, level).to(latents)
 

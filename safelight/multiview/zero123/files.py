@@ -46,7 +46,7 @@ def load(place: Path, camera: str = "zero123", variant: str = "", *, pickles: bo
     """
     row = encoder(camera)
     if row.channels != WAY or row.maps:
-        raise ConfigError(f"Zero123 is told {WAY} numbers of a camera, and {camera!r} are {row.channels}; take 'zero123'")
+        raise ConfigError(f"Zero123 is told {WAY} numbers of a camera, {camera!r} are {row.channels}; take 'zero123'")
     made = _file(place, pickles) if place.is_file() else _folder(read_index(place, variant, pickles=pickles))
     _check(made)
     return replace(made, camera=camera)
@@ -117,8 +117,8 @@ def _check(made: Zero123) -> None:
     unet, latents = made.unet.config, made.vae.config.latent_channels
     if unet.in_channels != 2 * latents or unet.out_channels != latents:
         raise ConfigError(
-            f"{made.folder}: the U-Net reads {unet.in_channels} channels and writes {unet.out_channels}; Zero123's reads "
-            f"{2 * latents}, the noisy latents and the picture's, and writes {latents}"
+            f"{made.folder}: the U-Net reads {unet.in_channels} channels and writes {unet.out_channels}; Zero123's "
+            f"reads {2 * latents}, the noisy latents and the picture's, and writes {latents}"
         )
     if not made.viewer.config.projection:
         raise ConfigError(f"{made.folder}: the image encoder has no projection, which Zero123 is told")

@@ -1,9 +1,10 @@
 """Zero123: views that are drawn each for itself, from one picture and the camera's way from it to the view.
 
-The U-Net of Stable Diffusion's image variations is shown the picture beside the noisy latents, and told one token: CLIP's
-projection of the picture with four numbers of the camera's way, through one linear layer.
+The U-Net of Stable Diffusion's image variations is shown the picture beside the noisy latents, and told one token:
+CLIP's projection of the picture with four numbers of the camera's way, through one linear layer.
 
-Axes: B rows (one portrait each), V views, [B, Z, V, h, w] latents, P width of CLIP's projection, X of what the U-Net reads.
+Axes: B rows (one portrait each), V views, [B, Z, V, h, w] latents, P width of CLIP's projection, X of what the U-Net
+reads.
 Source: Liu et al. 2303.11328, section 3.2; the released code and its diffusers port.
 """
 
@@ -162,7 +163,8 @@ class Zero123:
         """
         rows, views = len(x), x.shape[2]
         if told.context.shape[:2] != (rows, views):
-            raise RequestError(f"the network was told of {list(told.context.shape[:2])} rows and views, not {[rows, views]}")
+            known = list(told.context.shape[:2])
+            raise RequestError(f"the network was told of {known} rows and views, and is shown {[rows, views]}")
         shown = told.shown[:, :, None].expand(-1, -1, views, -1, -1)
         asked = torch.cat([x, shown], dim=1).transpose(1, 2).flatten(0, 1)
         labels, context = t.repeat_interleave(views), told.context.flatten(0, 1)
