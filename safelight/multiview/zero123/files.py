@@ -101,8 +101,10 @@ def _projection(where: Path, tensors: Mapping[str, Tensor], seer: ClipVision, un
     """The linear layer, as wide as the networks around it ask.
 
     Raises:
-        WeightsError: it is of another shape, or has more in it.
+        WeightsError: it is of another shape, or has more in it. ConfigError: there is nothing to project.
     """
+    if not seer.config.projection:
+        raise ConfigError(f"{where}: the image encoder has no projection, of which Zero123 is told")
     sizes = {"projected": seer.config.projection_dim, "width": unet.config.cross_attention_dim}
     made = unfilled(sizes, lambda raw: Projection(raw["projected"], raw["width"]))
     try:
@@ -120,5 +122,3 @@ def _check(made: Zero123) -> None:
             f"{made.folder}: the U-Net reads {unet.in_channels} channels and writes {unet.out_channels}; Zero123's "
             f"reads {2 * latents}, the noisy latents and the picture's, and writes {latents}"
         )
-    if not made.viewer.config.projection:
-        raise ConfigError(f"{made.folder}: the image encoder has no projection, which Zero123 is told")

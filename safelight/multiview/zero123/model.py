@@ -132,11 +132,9 @@ class Zero123:
 
         Raises:
             ImageError: a picture of another shape, or of no colours.
-            RequestError: no or too many cameras, one inside what is drawn, or positions that are no numbers.
+            RequestError: no or too many cameras, or one inside what is drawn.
         """
         way = encoder(self.camera).function(checked(cameras), reference)
-        if not bool(torch.isfinite(way).all()):
-            raise RequestError("a camera's position is no number; look at the poses of the views and of the picture")
         pixels = colours(picture, self.edge)
         weight, first = self.projection.projection.weight, next(self.vae.parameters())
         seen = self.viewer(self._clipped(pixels)).projected

@@ -150,8 +150,10 @@ class Zero123Plus:
     def _told(self, text: str, pixels: Tensor, seed: int) -> Told:
         edge = rig(self.rig).size
         words = encode(self.parts, Prompt(text, (COLUMNS * edge, ROWS * edge)))
-        if words.chunks != 1 or words.cond.context.shape[1] != len(self.ramp):
-            raise RequestError(f"the text is longer than the {len(self.ramp)} places of this model; shorten it")
+        if words.cut:
+            raise RequestError(
+                f"{words.cut[0][:60]!r} does not fit into the {len(self.ramp)} places of the text; shorten it"
+            )
         weight = next(self.parts.vae.parameters())
         gaussian = self.parts.vae.encode(pixels.to(weight.device, weight.dtype))
         drawn = gaussian.sample(draw(key(seed, "drawn"), tuple(gaussian.mean.shape[1:])).to(gaussian.mean))
