@@ -268,3 +268,15 @@ def test_transparency_is_laid_over_white() -> None:
     clear, white = Image.new("RGBA", (32, 32), (255, 0, 0, 0)), Image.new("RGB", (32, 32), "white")
     one, other = (loaded.tell(each, VIEWS, FRONT)["cond"].shown for each in (clear, white))
     assert torch.equal(one, other)
+
+
+def test_cameras_of_another_training_raise_doubts() -> None:
+    loaded, lens = load(tiny_zero123()), {"fov": 49.13}
+    near, far = Camera.orbit([30.0], 10.0, 1.8, **lens), Camera.orbit([30.0, 60.0], 10.0, [1.8, 3.0], **lens)
+    assert loaded.doubts(near, near[0]) == ()
+    (doubt,) = loaded.doubts(far, near[0])
+    assert "distances of 1.80 to 3.00" in doubt and "expect another size" in doubt
+    assert len(loaded.doubts(near, Camera.orbit(0.0, 10.0, 1.2, **lens))) == 1
+    for other in (Camera.orbit([30.0], 10.0, 1.8, fov=30.0), near.orthographic(1.0)):
+        (doubt,) = loaded.doubts(other, near[0])
+        assert "told no lens" in doubt

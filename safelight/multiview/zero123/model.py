@@ -37,6 +37,9 @@ from safelight.vae.latent import LatentSpec
 
 WAY: Final = 4
 """Numbers of the camera's way from the picture to a view."""
+DISTANCES: Final = (1.5, 2.2)
+FOV: Final = 49.13434264120263
+"""From where, and how wide, the pictures of its training were taken: 2 atan(16 / 35)."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,24 @@ class Zero123:
     def modules(self) -> tuple[nn.Module, ...]:
         """All networks."""
         return (self.unet, self.vae, self.viewer, self.projection)
+
+    def doubts(self, cameras: Camera, reference: Camera) -> tuple[str, ...]:
+        """What to expect of cameras that are not those of its training; nothing of those that are."""
+        found = []
+        distances = torch.cat([cameras.angles()[2].reshape(-1), reference.angles()[2].reshape(-1)])
+        low, high = DISTANCES
+        if bool(((distances < low - 0.01) | (distances > high + 0.01)).any()):
+            span = f"{float(distances.min()):.2f} to {float(distances.max()):.2f}"
+            found.append(
+                f"cameras stand at distances of {span}; Zero123 was trained from {low} to {high} around a thing 1 wide:"
+                " expect another size than asked for, and scale the scene instead"
+            )
+        fovs = torch.rad2deg(2.0 * torch.atan(cameras.size[0] / (2.0 * cameras.focal[..., 1].reshape(-1))))
+        if cameras.projection != "perspective" or bool(((fovs - FOV).abs() > 1.0).any()):
+            found.append(
+                f"Zero123 is told no lens, and was trained with one of {FOV:.2f} degrees: expect pictures of that lens"
+            )
+        return tuple(found)
 
     @torch.no_grad()
     def tell(self, picture: Image.Image, cameras: Camera, reference: Camera) -> Mapping[str, Told]:
