@@ -17,13 +17,15 @@ from torch import Tensor
 from safelight.core.camera import Camera
 from safelight.encoders import viewer
 from safelight.encoders.clip_vision import ClipVision, ClipVisionConfig
-from safelight.errors import ConfigError, ImageError, RequestError, SafelightError, UnknownNameError, WeightsError
+from safelight.errors import ConfigError, ImageError, RequestError, SafelightError, WeightsError
 from safelight.families.sd import shape
 from safelight.families.sd.convert import to_folder
 from safelight.families.sd.model import UNetConfig
 from safelight.families.sd.single import CONFIGS, understand
 from safelight.generate.pipe import load as load_pipe
-from safelight.multiview.zero123.files import load
+from safelight.multiview.network import Conditions
+from safelight.multiview.presets import preset
+from safelight.multiview.zero123.files import load as load_preset
 from safelight.multiview.zero123.model import Projection, Told, Zero123
 from safelight.weights.detect import detect
 from safelight.weights.folder import Index
@@ -37,6 +39,10 @@ from tests.zero123 import WEIGHTS, original, tiny_zero123
 VIEWS = Camera.orbit([30.0, 90.0, -60.0, 180.0], [10.0, -20.0, 0.0, 30.0], 1.8)
 FRONT = Camera.orbit(0.0, 5.0, 1.8)
 T = torch.tensor([500.0])
+
+
+def load(place: Path, name: str = "zero123") -> Zero123:
+    return load_preset(place, preset(name))
 
 
 def noisy(views: int = 4) -> Tensor:
@@ -189,12 +195,16 @@ def test_a_network_that_is_shown_no_picture_is_refused(tmp_path: Path) -> None:
         load(place)
 
 
-def test_another_encoder_of_cameras_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Zero123 is told 4 numbers of a camera, 'pose16' are 16"):
-        load(tiny_zero123(), "pose16")
-    with pytest.raises(UnknownNameError, match="stable_zero123"):
-        load(tiny_zero123(), "stable-zero123")
-    assert load(tiny_zero123(), "stable_zero123").camera == "stable_zero123"
+def test_the_preset_says_what_of_cameras_it_is_told() -> None:
+    with pytest.raises(RequestError, match=r"MVDream.*take the preset 'zero123'"):
+        load(tiny_zero123(), "mvdream")
+    assert load(tiny_zero123(), "stable-zero123").camera == "stable_zero123"
+    for name in ("zero123", "zero123-xl", "stable-zero123"):
+        row = preset(name)
+        assert row.inputs == ("picture", "camera", "reference") and set(row.unconditional.values()) == {"zeros"}
+        assert (row.prediction, row.betas["schedule"], row.background) == ("epsilon", "scaled_linear", 1.0)
+        with pytest.raises(RequestError, match="from its `tell`"):
+            row.led_away(Conditions(torch.zeros(1, 1, 1)), torch.zeros(1, 1, 1))
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,22 @@ from safelight.core.guidance import CFG
 from safelight.core.noise import Fresh
 from safelight.core.sample import Job, sample
 from safelight.core.samplers.table import find
-from safelight.errors import ConfigError, ImageError, RequestError, SafelightError, UnknownNameError, WeightsError
+from safelight.errors import ConfigError, ImageError, RequestError, SafelightError, WeightsError
 from safelight.multiview.answer import evaluator
+from safelight.multiview.presets import preset
 from safelight.multiview.rig import rig
-from safelight.multiview.zero123plus.files import load
-from safelight.multiview.zero123plus.model import Remembering, Told, Zero123Plus, on_grey
+from safelight.multiview.zero123plus.files import load as load_preset
+from safelight.multiview.zero123plus.model import Remembering, Told, Zero123Plus, over
 from safelight.multiview.zero123plus.tile import apart, tiled
+from safelight.vae.latent import LatentSpec
 from tests.generate.scenes import picture
 from tests.zero123plus import RAMP, noise, tiny_zero123plus
 
 T = torch.tensor([500.0])
+
+
+def load(place: Path, name: str = "zero123pp-1.2") -> Zero123Plus:
+    return load_preset(place, preset(name))
 
 
 def noisy() -> Tensor:
@@ -166,9 +172,8 @@ def test_every_view_sees_every_other() -> None:
 
 def test_transparency_is_laid_over_grey_and_texts_stand_beside_the_picture() -> None:
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert (
-        set(on_grey(clear).getdata()) == {(127, 127, 127)} and on_grey(clear.convert("RGB")).getpixel((0, 0))[0] == 255
-    )
+    assert over(clear, 0.498).getcolors() == [(64, (127, 127, 127))]
+    assert over(clear.convert("RGB"), 0.498).getcolors() == [(64, (255, 0, 0))]
     loaded = load(tiny_zero123plus())
     plain, said = (loaded.tell(picture(), 5, text=text) for text in ("", "a red hat"))
     assert not torch.equal(plain["cond"].context, said["cond"].context)
@@ -212,11 +217,19 @@ def test_a_damaged_folder_is_refused_by_the_file(
     assert str(folder) in str(caught.value)
 
 
-def test_a_rig_that_it_was_not_trained_on_is_refused() -> None:
-    with pytest.raises(ConfigError, match="was not trained on the rig 'era3d6'"):
-        load(tiny_zero123plus(), "era3d6")
-    with pytest.raises(UnknownNameError, match=r"zero123pp-1\.2"):
-        load(tiny_zero123plus(), "zero123pp-1.3")
+def test_a_preset_of_another_model_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"MVDream.*draws no tile of 6 views; take the preset 'zero123pp-1\.2'"):
+        load(tiny_zero123plus(), "mvdream")
+
+
+def test_the_facts_of_the_note_stand_in_the_presets() -> None:
+    released = LatentSpec(4, 8, 0.18215)
+    for name in ("zero123pp-1.1", "zero123pp-1.2"):
+        row, z = preset(name), torch.randn(1, 4, 2, 2, dtype=torch.float64)
+        assert row.inputs == ("text", "picture", "reference") and row.rig == name and not row.commercial
+        assert row.unconditional == {"text": "prompt", "picture": "drop", "reference": "grey"}
+        assert (row.prediction, row.betas["schedule"], row.spacing) == ("v_prediction", "linear", "trailing")
+        torch.testing.assert_close((z - row.latent["shift"]) * row.latent["scale"], (released.scaled(z) - 0.22) * 0.75)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from safelight.core.noise import start_noise
 from safelight.core.sample import Job, sample
 from safelight.core.samplers.table import find
 from safelight.multiview.answer import evaluator
+from safelight.multiview.presets import preset
 from safelight.multiview.zero123 import files, model
 from safelight.multiview.zero123.model import Told, Zero123
 from safelight.weights.load import read
@@ -39,7 +40,7 @@ START = torch.cat([start_noise(7, (4, 1, 8, 8), view) for view in range(3)], dim
 
 
 def ours() -> Zero123:
-    loaded = files.load(tiny_zero123())
+    loaded = files.load(tiny_zero123(), preset("zero123"))
     for module in loaded.modules:
         module.double()
     return loaded

@@ -24,6 +24,7 @@ from safelight.core.sample import Job, sample
 from safelight.core.samplers.table import find
 from safelight.families.sd import scheduler
 from safelight.multiview.answer import evaluator
+from safelight.multiview.presets import preset
 from safelight.multiview.zero123plus import files, model, tile
 from safelight.multiview.zero123plus.model import Remembering, Told, Zero123Plus
 from tests.generate.scenes import picture
@@ -51,7 +52,9 @@ def see_through() -> Image.Image:
 
 
 def ours(strength: float = 1.0) -> Zero123Plus:
-    loaded = replace(files.load(tiny_zero123plus()), strength=strength, plan=scheduler.read(DDIM))
+    loaded = replace(
+        files.load(tiny_zero123plus(), preset("zero123pp-1.2")), strength=strength, plan=scheduler.read(DDIM)
+    )
     for module in loaded.modules:
         module.double()
     return loaded
@@ -158,7 +161,7 @@ def test_views_are_drawn_as_by_the_references_parts(scale: float) -> None:
 def test_the_released_schedule_is_the_references_with_trailing_steps() -> None:
     plan = diffusers.EulerAncestralDiscreteScheduler.from_config(PLAN, timestep_spacing="trailing")
     plan.set_timesteps(28)
-    loaded = files.load(tiny_zero123plus())
+    loaded = files.load(tiny_zero123plus(), preset("zero123pp-1.2"))
     levels = loaded.plan.levels(28)
     assert loaded.plan.sampler == "euler_ancestral" and loaded.plan.prediction == "v"
     found = torch.tensor([level.sigma / level.alpha for level in levels])
@@ -197,25 +200,26 @@ def test_what_is_wrongly_told_would_show(wrong: str) -> None:
 
 
 def test_what_is_wrongly_drawn_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = of_the_tile(theirs()[0], 8)
+    (latents, colours), loaded = theirs(), ours()
+    latents, colours = of_the_tile(latents, 8), of_the_tile(colours, EDGE)
+    told = dict(loaded.tell(see_through(), SEED))
 
-    def differs(place: Any, name: str, wrong: Any) -> bool:
+    def differs(place: Any, name: str, wrong: Any, record: dict[str, Told] | None) -> bool:
         with monkeypatch.context() as patch:
             patch.setattr(place, name, wrong)
-            return difference(drawn(ours()), right) > 1e-5
+            return difference(drawn(loaded, record), latents) > 1e-5
 
-    assert differs(model, "tiled", lambda x: tile.tiled(x.flip(2))), "views in another order"
-    assert differs(model, "read", lambda layer, there, q, k, v: layer.mix(q, k, v)), "the reference is not read"
-    assert differs(model, "read", lambda layer, there, *own: bank.read(layer, there.roll(1, 0), *own)), "of another row"
-    assert differs(model, "noise_on", lambda seed, like: lambda level: torch.zeros_like(like)), "shown clean"
-    assert differs(model, "on_grey", lambda shown: shown.convert("RGB")), "not over grey"
-    assert (
-        difference(drawn(replace(ours(), plan=scheduler.read({**DDIM, "beta_schedule": "scaled_linear"}))), right)
-        > 1e-5
-    )
-    assert difference(drawn(replace(ours(), ramp=tuple(RAMP[::-1]))), right) > 1e-5
-    colours = of_the_tile(theirs()[1], EDGE)
-    for name in ("SHIFT", "SPREAD", "CONTRAST"):
+    assert differs(model, "tiled", lambda x: tile.tiled(x.flip(2)), told), "views in another order"
+    assert differs(model, "read", lambda layer, there, q, k, v: layer.mix(q, k, v), told), "the reference is not read"
+    assert differs(model, "read", lambda layer, there, *own: bank.read(layer, there.roll(1, 0), *own), told), "others'"
+    assert differs(model, "noise_on", lambda seed, like: lambda level: torch.zeros_like(like), told), "shown clean"
+    assert differs(model, "over", lambda shown, grey: shown.convert("RGB"), None), "not over grey"
+    other = scheduler.read({**DDIM, "beta_schedule": "scaled_linear"})
+    assert difference(drawn(replace(loaded, plan=other), told), latents) > 1e-5
+    assert difference(drawn(replace(loaded, ramp=tuple(RAMP[::-1]))), latents) > 1e-5
+    for name in ("SHIFT", "SPREAD"):
         with monkeypatch.context() as patch:
             patch.setattr(model, name, 1.0)
-            assert difference(torch.stack([*ours().decode(drawn(ours()))], 2), colours) > 1e-5, name
+            assert difference(torch.stack([*loaded.decode(latents)], 2), colours) > 1e-5, name
+    plain = replace(loaded, preset=replace(loaded.preset, contrast=1.0))
+    assert difference(torch.stack([*plain.decode(latents)], 2), colours) > 1e-5

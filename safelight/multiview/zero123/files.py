@@ -15,11 +15,11 @@ from torch import Tensor
 
 from safelight.encoders import viewer
 from safelight.encoders.clip_vision import ClipVision
-from safelight.errors import ConfigError, SafelightError, WeightsError
+from safelight.errors import ConfigError, RequestError, SafelightError, WeightsError
 from safelight.families.sd import scheduler, single
 from safelight.families.sd.checkpoints import load_unet
 from safelight.families.sd.model import UNet
-from safelight.multiview.encode import encoder
+from safelight.multiview.presets import Preset
 from safelight.multiview.zero123.model import WAY, Projection, Zero123
 from safelight.vae.checkpoints import load_kl
 from safelight.vae.kl import AutoencoderKL
@@ -32,24 +32,26 @@ PARTS: Final = ("unet", "vae", "image_encoder", "scheduler")
 NETWORKS: Final = ("unet", "vae", "image_encoder", "cc_projection")
 
 
-def load(place: Path, camera: str = "zero123", variant: str = "", *, pickles: bool = False) -> Zero123:
+def load(place: Path, row: Preset, variant: str = "", *, pickles: bool = False) -> Zero123:
     """Read a released folder or single file; everything in it is used, or refused by name.
 
     Args:
-        camera: ``zero123``, or ``stable_zero123`` for the checkpoint of that name: no file says what it is told.
+        row: the preset ``zero123``, ``zero123-xl`` or ``stable-zero123``: no file says which it is, and what of cameras
+            it is told.
         variant, pickles: see `safelight.weights.folder.weight_files`.
 
     Raises:
         WeightsError: a part is missing or unreadable, or its tensors have other names or shapes.
         ConfigError: a part is of a kind that this model does not have, or the parts do not fit together.
-        UnknownNameError: no such encoder of cameras.
+        RequestError: a preset of another model.
     """
-    row = encoder(camera)
-    if row.channels != WAY or row.maps:
-        raise ConfigError(f"Zero123 is told {WAY} numbers of a camera, {camera!r} are {row.channels}; take 'zero123'")
-    made = _file(place, pickles) if place.is_file() else _folder(read_index(place, variant, pickles=pickles))
+    if row.picture != "token" or row.camera_width != WAY:
+        raise RequestError(
+            f"{row.title} is not told its picture and {WAY} numbers of a camera; take the preset 'zero123'"
+        )
+    made = _file(place, row, pickles) if place.is_file() else _folder(read_index(place, variant, pickles=pickles))
     _check(made)
-    return replace(made, camera=camera)
+    return replace(made, camera=row.camera)
 
 
 def _folder(index: Index) -> Zero123:
@@ -77,7 +79,7 @@ def _folder(index: Index) -> Zero123:
     return Zero123(folder, unet, vae, seer.encoder, projection, plan, files=tuple(used))
 
 
-def _file(path: Path, pickles: bool) -> Zero123:
+def _file(path: Path, row: Preset, pickles: bool) -> Zero123:
     told = single.understand(path, pickles=pickles)
     if told.variant.name != "zero123":
         raise WeightsError(f"{path}: is {told.variant.title}, not Zero123: it has no cc_projection")
@@ -93,7 +95,8 @@ def _file(path: Path, pickles: bool) -> Zero123:
     except SafelightError as error:
         raise type(error)(f"{path}: cond_stage_model.model: {error}") from error
     projection = _projection(path, single.released(told, "cc_projection", tensors), seer, unet)
-    plan = scheduler.read(told.configs["scheduler"])
+    betas = {f"beta_{name}": value for name, value in row.betas.items()}
+    plan = scheduler.read({**told.configs["scheduler"], **betas, "prediction_type": row.prediction})
     return Zero123(path, unet, vae, seer, projection, plan, files=(path,))
 
 

@@ -10,37 +10,38 @@ from typing import Any, Final, TypeVar
 
 from safelight.encoders.clip_pixels import ClipPixels
 from safelight.encoders.viewer import load_viewer
-from safelight.errors import ConfigError, WeightsError
+from safelight.errors import ConfigError, RequestError, WeightsError
 from safelight.families.sd import scheduler
 from safelight.families.sd.parts import read_parts
-from safelight.multiview.rig import rig
+from safelight.multiview.presets import Preset
 from safelight.multiview.zero123plus.model import Zero123Plus
-from safelight.multiview.zero123plus.tile import VIEWS
+from safelight.multiview.zero123plus.tile import COLUMNS, ROWS, VIEWS
 from safelight.weights.folder import Index, read_index, read_json
 
 PARTS: Final = ("vision_encoder", "feature_extractor_clip", "feature_extractor_vae")
 """Beside those of Stable Diffusion 2."""
 RAMP: Final = "ramping_coefficients"
 Made = TypeVar("Made")
-SPACING: Final = "trailing"
-"""How its README spaces the steps, whatever the folder says."""
 
 
-def load(folder: Path, name: str = "zero123pp-1.2", variant: str = "", *, pickles: bool = False) -> Zero123Plus:
+def load(folder: Path, row: Preset, variant: str = "", *, pickles: bool = False) -> Zero123Plus:
     """Read a released folder; every tensor in it is used, or refused by name.
 
     Args:
-        name: of the rig; the two releases have the same layout, and no file says which of them it is.
+        row: the preset ``zero123pp-1.1`` or ``zero123pp-1.2``; the two have the same layout, and no file says which it
+            is.
         variant, pickles: see `safelight.weights.folder.weight_files`.
 
     Raises:
         WeightsError: a part is missing or unreadable, or its tensors have other names or shapes.
         ConfigError: a part is of a kind that this model does not have, the ramp is missing or too short, or the parts
             do not fit together.
-        UnknownNameError: no such rig.
+        RequestError: a preset of another model.
     """
-    if len(rig(name).azimuths) != VIEWS or not name.startswith("zero123pp"):
-        raise ConfigError(f"Zero123++ was not trained on the rig {name!r}; it has zero123pp-1.1 or zero123pp-1.2")
+    if row.picture != "ramp" or row.tile != (ROWS, COLUMNS) or not row.bank:
+        raise RequestError(
+            f"{row.title} draws no tile of {VIEWS} views; take the preset 'zero123pp-1.2' or 'zero123pp-1.1'"
+        )
     index = read_index(folder, variant, pickles=pickles)
     for part in PARTS:
         if part not in index.parts:
@@ -50,9 +51,9 @@ def load(folder: Path, name: str = "zero123pp-1.2", variant: str = "", *, pickle
     viewer = load_viewer(folder / "vision_encoder", variant, pickles=pickles, preprocessor=clip)
     shown = folder / "feature_extractor_vae" / "preprocessor_config.json"
     pixels = _read(shown, ClipPixels.from_dict)
-    plan = replace(_read(folder / "scheduler" / "scheduler_config.json", scheduler.read), spacing=SPACING)
+    plan = replace(_read(folder / "scheduler" / "scheduler_config.json", scheduler.read), spacing=row.spacing)
     made = Zero123Plus(
-        replace(parts, files=(*parts.files, *viewer.files, shown)), viewer, pixels, _ramp(index), plan, rig=name
+        replace(parts, files=(*parts.files, *viewer.files, shown)), viewer, pixels, _ramp(index), plan, row
     )
     _check(folder, made)
     return made

@@ -30,6 +30,7 @@ from safelight.families.family import Prompt, joined, moved
 from safelight.families.sd.parts import Parts
 from safelight.families.sd.scheduler import Plan
 from safelight.families.sd.wiring import encode
+from safelight.multiview.presets import Preset
 from safelight.multiview.rig import rig
 from safelight.multiview.zero123plus.tile import COLUMNS, ROWS, apart, tiled
 from safelight.nn.attention import Attention
@@ -39,10 +40,6 @@ from safelight.vae.latent import LatentSpec
 SHIFT: Final = 0.22
 SPREAD: Final = 0.75
 """The network sees (z - SHIFT) SPREAD of the latents z as Stable Diffusion scales them."""
-CONTRAST: Final = 0.8 / 0.5
-"""Colours are this many times what the autoencoder decodes."""
-GREY: Final = 127
-"""What a transparent picture is laid over."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Zero123Plus:
         viewer: CLIP's image encoder. pixels: how the autoencoder is shown the picture.
         ramp: how much of CLIP's projection is added at each place of the text.
         plan: path, prediction and schedule.
-        rig: name of the rig that it was trained on.
+        preset: its rig, and what its colours are.
         strength: how much of the reference is read: 1 = as trained; 0 = nothing, and then nothing is written either,
             and the network is the plain one.
     """
@@ -95,7 +92,7 @@ class Zero123Plus:
     pixels: ClipPixels
     ramp: tuple[float, ...]
     plan: Plan
-    rig: str = "zero123pp-1.2"
+    preset: Preset
     strength: float = 1.0
 
     def __post_init__(self) -> None:
@@ -119,7 +116,7 @@ class Zero123Plus:
         Raises:
             RequestError: the autoencoder makes no latents of this size.
         """
-        edge = edge or rig(self.rig).size
+        edge = edge or rig(self.preset.rig).size
         channels, height, width = self.latent.shape(edge, edge)
         return channels, ROWS * COLUMNS, height, width
 
@@ -137,7 +134,7 @@ class Zero123Plus:
             RequestError: a text that is longer than the places of the ramp.
         """
         check_hint(picture, (1, 1), "the picture that views are drawn of")
-        flat = on_grey(picture)
+        flat = over(picture, self.preset.background)
         weight = self.parts.unet.conv_in.weight
         seen = self.viewer.see([flat]).projected
         assert seen is not None
@@ -148,7 +145,7 @@ class Zero123Plus:
         return {"cond": cond, "uncond": self._told(negative, torch.zeros_like(pixels), key(seed, 0, "views", "uncond"))}
 
     def _told(self, text: str, pixels: Tensor, seed: int) -> Told:
-        edge = rig(self.rig).size
+        edge = rig(self.preset.rig).size
         words = encode(self.parts, Prompt(text, (COLUMNS * edge, ROWS * edge)))
         if words.cut:
             raise RequestError(
@@ -208,7 +205,7 @@ class Zero123Plus:
         """
         weight = next(self.parts.vae.parameters())
         tile = self.parts.vae.decode(self.latent.unscaled(tiled(x)).to(weight.dtype))
-        yield from apart(tile * CONTRAST).unbind(2)
+        yield from apart(tile * self.preset.contrast).unbind(2)
 
     def doubts(self, cameras: Camera, azimuth: float = 0.0) -> tuple[str, ...]:
         """What to expect where others than its own cameras are asked for; nothing where they are those.
@@ -222,7 +219,7 @@ class Zero123Plus:
             turns, heights = ((one - other).abs() for one, other in zip(asked.angles()[:2], mine.angles()[:2]))
             if bool((torch.minimum(turns, 360.0 - turns) < 0.5).all()) and bool((heights < 0.5).all()):
                 return ()
-        known = rig(self.rig)
+        known = rig(self.preset.rig)
         turned = ", ".join(f"{around:g}/{up:g}" for around, up in zip(known.azimuths, known.elevations))
         return (
             f"Zero123++ is told no cameras: it draws its own six views, from azimuths and elevations of {turned} "
@@ -237,7 +234,7 @@ class Zero123Plus:
                 not count from its.
             size: pixels a side; None = those of the rig.
         """
-        return rig(self.rig).cameras(size).moved(Similarity.turned(azimuth))
+        return rig(self.preset.rig).cameras(size).moved(Similarity.turned(azimuth))
 
 
 @dataclass(eq=False)
@@ -268,11 +265,11 @@ def same(one: Told, other: Told) -> bool:
     return all(torch.equal(*pair) for pair in pairs)
 
 
-def on_grey(picture: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB, what is transparent over grey."""
+def over(picture: Image.Image, background: float) -> Image.Image:
+    """A picture of any mode as RGB, what is transparent over a grey from 0, black, to 1, white."""
     if "A" not in picture.getbands() and picture.info.get("transparency") is None:
         return picture.convert("RGB")
-    over = picture.convert("RGBA")
-    made = Image.new("RGB", over.size, (GREY,) * 3)
-    made.paste(over, mask=over.getchannel("A"))
+    seen = picture.convert("RGBA")
+    made = Image.new("RGB", seen.size, (round(255 * background),) * 3)
+    made.paste(seen, mask=seen.getchannel("A"))
     return made
