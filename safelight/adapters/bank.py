@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -60,25 +60,53 @@ class Bank:
 
     def noisy(self, levels: tuple[Level, ...], like: Tensor) -> Tensor:
         """The reference at each of these levels, in the format and on the device of ``like``: [W, Z, h, w]."""
-        noise = Fresh(key(self.seed, 0, "reference"), tuple(self.latents.shape[1:]), device=self.latents.device)
-        drawn = {level: noise(level, level).to(self.latents) for level in {*levels}}
+        noise = noise_on(self.seed, self.latents)
+        drawn = {level: noise(level) for level in {*levels}}
         return torch.cat([level.alpha * self.latents + level.sigma * drawn[level] for level in levels]).to(like)
 
     def _write(self, call: Call) -> Written:
-        hidden: dict[str, Tensor] = {}
-        spreads: dict[str, tuple[Tensor, Tensor]] = {}
+        return write(call.predict, self.noisy(tuple(call.levels), call.x), call.t, call.told, spreads=self.spread)
 
-        def override(name: str, layer: Attention, x: Tensor) -> Tensor:
-            hidden[name] = x
-            return layer(x)
 
-        def stage(name: str, x: Tensor) -> Tensor:
-            spreads[name] = spread(x)
-            return x
+def noise_on(seed: int, latents: Tensor) -> Callable[[Level], Tensor]:
+    """level -> the unit noise on a reference [1, Z, h, w] there: a function of the seed and of the level."""
+    noise = Fresh(key(seed, 0, "reference"), tuple(latents.shape[1:]), device=latents.device)
+    return lambda level: noise(level, level).to(latents)
 
-        ports = Ports(override=override, stage=stage if self.spread else None)
-        call.predict(self.noisy(tuple(call.levels), call.x), call.t, call.told, ports)
-        return Written(hidden, spreads)
+
+def write(
+    predict: Callable[[Tensor, Tensor, Any, Ports], Tensor], noisy: Tensor, t: Tensor, told: Any, *, spreads: bool
+) -> Written:
+    """What a network makes of noisy references in the place of the rows of a call.
+
+    Args:
+        predict: (latents, labels, record, ports) -> its output, which is not looked at.
+        noisy: [W, Z, h, w], at the labels t [W]. told: the family's record, of W rows.
+        spreads: whether spreads are kept.
+    """
+    hidden: dict[str, Tensor] = {}
+    kept: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def override(name: str, layer: Attention, x: Tensor) -> Tensor:
+        hidden[name] = x
+        return layer(x)
+
+    def stage(name: str, x: Tensor) -> Tensor:
+        kept[name] = spread(x)
+        return x
+
+    predict(noisy, t, told, Ports(override=override, stage=stage if spreads else None))
+    return Written(hidden, kept)
+
+
+def read(layer: Attention, there: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """What a self-attention layer makes of its own tokens with those of a reference beside them: [W, N, C].
+
+    Args:
+        there: the layer's input when the reference was written, [W, M, C].
+        q, k, v: of its own tokens, [W, N, C] each.
+    """
+    return layer.mix(q, torch.cat([k, layer.to_k(there)], dim=1), torch.cat([v, layer.to_v(there)], dim=1))
 
 
 def spread(x: Tensor) -> tuple[Tensor, Tensor]:

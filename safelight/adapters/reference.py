@@ -17,7 +17,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from safelight.adapters.bank import Bank, Written, lend, spread
+from safelight.adapters.bank import Bank, Written, lend, read, spread
 from safelight.adapters.picture import source
 from safelight.adapters.use import Aids, Call, Place
 from safelight.core.path import Level
@@ -97,8 +97,7 @@ class Reader:
 
             def mixed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 alone = layer.mix(q, k, v)
-                keys, values = torch.cat([k, layer.to_k(there)], dim=1), torch.cat([v, layer.to_v(there)], dim=1)
-                return torch.where(own, self._between(alone, layer.mix(q, keys, values)), alone)
+                return torch.where(own, self._between(alone, read(layer, there, q, k, v)), alone)
 
             return lend(inner, layer, x, mixed)
 

@@ -103,10 +103,19 @@ def _single(path: Path, *, pickles: bool) -> ClipVision:
         kept = {name: released(name) for name in tensors if not name.startswith(OTHERS)}
         found = {ours: tensors[name] for name, ours in kept.items() if ours is not None}
     try:
-        module = unfilled(_config(found), _build)
-        fill(module, found)
+        return filled(found)
     except SafelightError as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def filled(tensors: Mapping[str, Tensor]) -> ClipVision:
+    """The image encoder of these tensors under released names, in evaluation mode; their shapes say what it is.
+
+    Raises:
+        WeightsError: they are of none, or some are missing, of another shape, or belong to nothing.
+    """
+    module = unfilled(_config(tensors), _build)
+    fill(module, tensors)
     return module.eval()
 
 

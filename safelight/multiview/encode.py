@@ -44,6 +44,15 @@ def zero123(cameras: Camera, reference: Camera) -> Tensor:
     return torch.stack([torch.deg2rad(e - elevation), turn.sin(), turn.cos(), distance - d], -1)
 
 
+def stable_zero123(cameras: Camera, reference: Camera) -> Tensor:
+    """[V, 4]: as `zero123`, but the fourth number is the polar angle of the reference from straight above, in radians.
+
+    So Stable Zero123 is told how high the given picture was taken, and no distance.
+    """
+    polar = torch.deg2rad(90.0 - reference.angles()[1]).expand(*cameras.shape)
+    return torch.cat([zero123(cameras, reference)[..., :3], polar[..., None]], -1)
+
+
 def polar_azimuth(cameras: Camera, reference: Camera) -> Tensor:
     """[V, 2]: the polar angle from straight above, and the azimuth from the reference's in [0, 2 pi), both in radians,
     as SV3D is told (its reference is the last view)."""
@@ -163,7 +172,8 @@ class Encoder:
 
 ENCODERS: Final[dict[str, Encoder]] = {
     "pose16": Encoder(pose16, 16, False, "", "MVDream, ImageDream"),
-    "zero123": Encoder(zero123, 4, False, "reference", "Zero123, Zero123-XL, Stable Zero123"),
+    "zero123": Encoder(zero123, 4, False, "reference", "Zero123, Zero123-XL"),
+    "stable_zero123": Encoder(stable_zero123, 4, False, "reference", "Stable Zero123"),
     "polar_azimuth": Encoder(polar_azimuth, 2, False, "reference", "SV3D"),
     "plucker": Encoder(plucker, 6, True, "", "SEVA, MV-Adapter (perspective), LGM"),
     "directions": Encoder(directions, 3, True, "", "CAP4D"),

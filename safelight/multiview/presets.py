@@ -22,7 +22,7 @@ from safelight.multiview.network import Conditions
 from safelight.multiview.rig import rigs
 
 FILE: Final = Path(__file__).with_name("presets.toml")
-RULES: Final = ("prompt", "zeros", "keep")
+RULES: Final = ("prompt", "zeros", "keep", "drop", "grey")
 INPUTS: Final = {"text": "context", "camera": "cameras", "hidden": "hidden", "reference": "reference"}
 """Input of a preset -> field of `Conditions`; all that is shown is ``shown``."""
 PREDICTIONS: Final = ("epsilon", "v_prediction", "sample")
@@ -48,18 +48,23 @@ class Preset:
     camera_width: int
     layout: str
     slot: bool
+    bank: str
+    picture: str
+    tile: tuple[int, ...]
     tokens: int
     token_heads: int
     hidden: int
     shown: tuple[str, ...]
     unconditional: Mapping[str, str]
     latent: Mapping[str, float]
+    contrast: float
     betas: Mapping[str, Any]
     prediction: str
     background: float
     guidance: float
     steps: int
     sampler: str
+    spacing: str
     suffix: str
     verified: str
     unverified: str
@@ -67,7 +72,13 @@ class Preset:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the network is told, and is shown beside the latents."""
-        told = {"text": True, "camera": bool(self.camera), "hidden": self.tokens > 0, "reference": self.slot}
+        told = {
+            "text": self.picture != "token",
+            "picture": bool(self.picture),
+            "camera": bool(self.camera),
+            "hidden": self.tokens > 0,
+            "reference": self.slot or bool(self.bank),
+        }
         return (*(name for name, reads in told.items() if reads), *self.shown)
 
     def led_away(self, told: Conditions, negative: torch.Tensor) -> Conditions:
@@ -77,8 +88,10 @@ class Preset:
             told: what it leads towards. negative: [B, M, X], the negative prompt's text.
 
         Raises:
-            RequestError: the two texts are of different shapes.
+            RequestError: the two texts are of different shapes, or the model has a way of its own to say this.
         """
+        if self.picture or self.bank:
+            raise RequestError(f"{self.title}: what is led away from comes with what is led towards, from its `tell`")
         if negative.shape != told.context.shape:
             shapes = f"{list(told.context.shape)} and {list(negative.shape)}"
             raise RequestError(f"the prompt and what is led away from are of shapes {shapes}; encode them alike")
@@ -179,13 +192,19 @@ def _betas(value: Any) -> bool:
     return value["schedule"] in ("linear", "scaled_linear") and number(value["start"]) and number(value["end"])
 
 
+_edge = _within(1, 64, whole=True)
 CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("title", "source", "code", "weights", "sampler", "suffix", "verified", "unverified"), _text),
     **dict.fromkeys(("commercial", "heads_fixed", "slot"), _flag),
     **dict.fromkeys(("files", "shown"), _list),
+    "bank": lambda value: value in ("", "noised"),
+    "picture": lambda value: value in ("", "token", "ramp"),
+    "spacing": lambda value: value in ("leading", "trailing"),
+    "tile": lambda value: value == [] or (isinstance(value, list) and len(value) == 2 and all(map(_edge, value))),
+    "contrast": _within(1e-3, 1e3),
     **dict.fromkeys(("tokens", "token_heads", "hidden", "camera_width"), _within(0, 8192, whole=True)),
     **dict.fromkeys(("heads", "size", "steps"), _within(1, 8192, whole=True)),
-    "rig": lambda value: value in rigs(),
+    "rig": lambda value: value == "" or value in rigs(),
     "elevation": _within(-90, 90),
     "camera": lambda value: value == "" or value in ENCODERS,
     "layout": lambda value: value in LAYOUTS,

@@ -22,6 +22,8 @@ from typing import Any
 
 MOST = 65
 """One above the largest count that is looked for."""
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Where the folders of ``borrowed`` tables begin."""
 Shape = tuple[int, ...]
 
 
@@ -207,6 +209,8 @@ def read_keys(path: Path) -> Keys:
     """The rules of a family's ``keys.toml``, which is part of this program."""
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     parts = {name: Table(part, raw["group"]) for name, part in raw["part"].items()}
+    for name, place in raw.get("borrowed", {}).items():
+        parts[name] = read_keys(PACKAGE / place).parts[name]
     return Keys(parts, tuple(raw["file"]["unread"]), raw["file"]["averaged"])
 
 

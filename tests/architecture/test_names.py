@@ -22,9 +22,7 @@ def test_public_names_are_sorted_and_stand_in_one_table() -> None:
 def test_type_checkers_see_the_names_that_are_loaded() -> None:
     tree = next(source.tree for source in sources("safelight") if source.module == "safelight")
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    seen = {
-        alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen == safelight._HOME
 
 

@@ -24,7 +24,6 @@ KINDS = ("sd1", "sd2", "sdxl", "inpaint")
 MORE = ("depth", "x4", "lcm")
 
 
-
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -20,6 +20,7 @@ from safelight.multiview.encode import (
     plucker,
     polar_azimuth,
     pose16,
+    stable_zero123,
     zero123,
 )
 from safelight.multiview.rig import rig
@@ -56,7 +57,7 @@ def test_every_encoder_gives_what_its_row_declares_view_by_view(name):
         assert torch.equal(encoded(name, cameras[torch.tensor([2, 0, 1])]), told[[2, 0, 1]]), "one view, one answer"
 
 
-@pytest.mark.parametrize("name", ["zero123", "polar_azimuth"])
+@pytest.mark.parametrize("name", ["zero123", "stable_zero123", "polar_azimuth"])
 def test_relative_encoders_do_not_see_a_turn_of_the_world(name):
     assert near(encoded(name, views().moved(Similarity.turned(77.0, F64))), encoded(name, views()), 1e-12)
 
@@ -72,6 +73,13 @@ def test_zero123_goes_down_for_a_positive_polar_angle_and_counter_clockwise_for_
     reference = Camera.orbit(20.0, 10.0, 1.5, dtype=F64)
     told = zero123(Camera.orbit([50.0], [-20.0], 1.8, dtype=F64), reference)
     assert near(told, [[math.radians(30), math.sin(math.radians(30)), math.cos(math.radians(30)), 0.3]], 1e-12)
+
+
+def test_stable_zero123_is_told_how_high_the_reference_stands_in_the_place_of_the_distance():
+    reference, cameras = Camera.orbit(20.0, 10.0, 1.5, dtype=F64), Camera.orbit([50.0, 0], [-20.0, 5], 1.8, dtype=F64)
+    told = stable_zero123(cameras, reference)
+    assert near(told[:, :3], zero123(cameras, reference)[:, :3], 0.0)
+    assert near(told[:, 3], [math.radians(80)] * 2, 1e-12)
 
 
 def test_sv3ds_azimuth_counts_from_the_last_view():

@@ -28,7 +28,7 @@ def test_every_preset_says_what_was_verified_and_what_was_not() -> None:
     for name, row in presets().items():
         assert row.name == name and row.verified and row.unverified and row.source and row.code and row.weights
         assert set(row.unconditional) == set(row.inputs)
-        assert rig(row.rig).size == row.size
+        assert not row.rig or rig(row.rig).size == row.size
 
 
 def test_facts_of_the_note_stand_in_the_presets() -> None:

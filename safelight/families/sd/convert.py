@@ -95,6 +95,8 @@ def to_folder(told: Checkpoint, place: Path, index: Index, *, averaged: bool = F
     if place.exists():
         raise ExistsError(f"{place}: exists; choose another name, or remove it")
     have = [part.part for part in told.found.components]
+    if strange := sorted(set(have) - told.configs.keys()):
+        raise WeightsError(f"{told.path}: {told.variant.title} stays as it is; no folder is made of its {strange[0]}")
     alone = len(have) == 1
     tensors = read(told.path, pickles=index.pickles)
     check_noise(told, tensors)

@@ -27,12 +27,16 @@ SCHEDULER = {
 def configs(variant: Variant, shapes: Mapping[str, Mapping[str, Shape]]) -> dict[str, dict[str, Any]]:
     """``config.json`` of every part, from the shapes of its tensors under released names.
 
+    Parts that are no part of Stable Diffusion have none here: those that load them work theirs out.
+
     Raises:
         ConfigError: a part lacks the tensors that its sizes are read from.
     """
     build = {"unet": unet, "controlnet": controlnet, "vae": vae, "text_encoder": text, "text_encoder_2": text}
     made: dict[str, dict[str, Any]] = {}
     for part, rows in shapes.items():
+        if part not in build:
+            continue
         try:
             made[part] = build[part](rows, variant.config.get("unet" if part == "controlnet" else part, {}))
         except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
