@@ -264,7 +264,7 @@ class Camera:
         azimuth = torch.where(level > 1e-6 * distance, around, torch.atan2(right[..., 1], right[..., 0]))
         return torch.rad2deg(azimuth), torch.rad2deg(torch.atan2(out[..., 2], level)), distance
 
-    def __getitem__(self, index: int | slice | tuple[int | slice, ...] | Tensor) -> Camera:
+    def __getitem__(self, index: int | slice | tuple[int | slice | list[int], ...] | Tensor) -> Camera:
         """Some of the cameras, by an index into the leading dimensions."""
         if not self.shape:
             raise RequestError("a single camera has no leading dimension to index")

@@ -91,8 +91,8 @@ class Attention(nn.Module):
             y = beside(self.name, self, q, y)
         return self.to_out[0](merge_heads(y))
 
-    def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def read(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """`attend`, in float32 where the layer overflows: [B, H, N, D], [B, H, M, D] twice -> [B, H, N, D]."""
         if self.upcast and q.dtype in (torch.float16, torch.bfloat16):
-            return attend(q.float(), k.float(), v.float()).to(v.dtype)
-        return attend(q, k, v)
+            return attend(q.float(), k.float(), v.float(), mask=mask).to(v.dtype)
+        return attend(q, k, v, mask=mask)
