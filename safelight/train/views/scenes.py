@@ -51,7 +51,8 @@ def render_all(folder: Path, count: int, views: int, size: int, seed: int, worke
     codes = {PEOPLE: codes_of(count, seed), ORBITS: orbits(count, views, seed)}
     square = (views + 1, size, size)
     arrays = {"pictures": (*square, 3), "mattes": square, "normals": (*square, 3)}
-    yield from rendered.fill(folder, rendered.Kept(WHAT, codes, arrays), partial(render_some, size=size), workers, CHUNK)
+    kept = rendered.Kept(WHAT, codes, arrays)
+    yield from rendered.fill(folder, kept, partial(render_some, size=size), workers, CHUNK)
 
 
 def orbits(count: int, views: int, seed: int) -> np.ndarray:

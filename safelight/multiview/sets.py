@@ -1,0 +1,89 @@
+"""A set of views as one run of a sampler: its noise, its guidance, and a network that answers for many sets.
+
+Axes: B rows, one set each, Z channels, V views, h w grid. The state of a run is [1, Z, V, h, w]. What view v starts
+from, and what is added on its way, depends on (seed, v) alone: more views leave the noise of earlier ones as it was.
+(What is drawn from it still differs where views read each other; see docs/learn/views.md.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from safelight.core.guidance import CFG
+from safelight.core.noise import Fresh, start_noise
+from safelight.core.path import Level
+from safelight.core.prediction import denoised_rows
+from safelight.core.run import Solver
+from safelight.core.sample import Evaluate, Job
+from safelight.multiview.network import Conditions
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Fresh noise for every step of a set, each view its own: a ``Noise``.
+
+    Args:
+        shape: of one view, (Z, h, w). views: V. device: where the draws are put.
+    """
+
+    seed: int
+    shape: tuple[int, int, int]
+    views: int
+    device: str | torch.device = "cpu"
+
+    def start(self) -> Tensor:
+        """What the set starts from: [1, Z, V, h, w]; view 0 as a picture of this seed does."""
+        return torch.stack([start_noise(self.seed, self.shape, v) for v in range(self.views)], 2).to(self.device)
+
+    def __call__(self, s: Level, t: Level) -> Tensor:
+        """Unit normal [1, Z, V, h, w] for the step from s to t."""
+        each = (Fresh(self.seed, self.shape, view, self.device) for view in range(self.views))
+        return torch.stack([noise(s, t) for noise in each], 2)
+
+
+def evaluator(network: Callable[[Tensor, Tensor, Conditions], Tensor], prediction: str) -> Evaluate:
+    """What answers the driver: rows of x, one level and one condition each -> x0 of each.
+
+    Args:
+        prediction: what the network's output is; see `safelight.core.prediction`.
+    """
+
+    @torch.no_grad()
+    def evaluate(x: Tensor, levels: Sequence[Level], conds: Sequence[Conditions]) -> Tensor:
+        t = torch.tensor([level.t for level in levels], dtype=torch.float32, device=x.device)
+        told = conds[0].cat(conds[1:])
+        return denoised_rows(prediction, x, network(x, t, told), levels)
+
+    return evaluate
+
+
+def run(
+    noise: Apart, levels: list[Level], solver: Solver, told: Conditions, guidance: CFG, *, width: int = 2
+) -> Job:
+    """The run that draws one set.
+
+    Args:
+        levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same.
+        told: one row. width: rows of each network call, 2 where a set and what it is led away from go together.
+    """
+    return Job(
+        sampler=solver,
+        levels=levels,
+        x=noise.start() * levels[0].sigma,
+        noise=noise,
+        guidance=guidance,
+        conds={"cond": told, "uncond": hidden(told)},
+        width=width,
+    )
+
+
+def hidden(told: Conditions) -> Conditions:
+    """What guidance leads away from: no reference. Cameras, text and normals stay, so that only the person goes."""
+    return replace(told, **{
+        name: None if getattr(told, name) is None else torch.zeros_like(getattr(told, name))
+        for name in ("reference", "hidden")
+    })  # fmt: skip
