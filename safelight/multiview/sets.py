@@ -83,7 +83,5 @@ def run(
 
 def hidden(told: Conditions) -> Conditions:
     """What guidance leads away from: no reference. Cameras, text and normals stay, so that only the person goes."""
-    return replace(told, **{
-        name: None if getattr(told, name) is None else torch.zeros_like(getattr(told, name))
-        for name in ("reference", "hidden")
-    })  # fmt: skip
+    reference = None if told.reference is None else torch.zeros_like(told.reference)
+    return replace(told, reference=reference, hidden=None if told.hidden is None else torch.zeros_like(told.hidden))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,10 +22,23 @@ CHUNK = 250
 """Portraits that are drawn between two reports."""
 
 
-class Portraits(NamedTuple):
-    """Pictures [N, S, S, 3] (uint8, on disk) and the codes [N, 16] of the people in them."""
+class Pixels(Protocol):
+    """Pictures, uint8 [N, S, S, 3], that may lie on disk."""
 
-    pictures: np.ndarray
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, S, S, 3)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: Any, /) -> Any: ...
+
+
+class Portraits(NamedTuple):
+    """Pictures [N, S, S, 3] and the codes [N, 16] of the people in them."""
+
+    pictures: Pixels
     codes: np.ndarray
 
     def people(self) -> list[Person]:

@@ -72,8 +72,8 @@ def learn_views(
     yield Progress("latents", 0, 1)
     latents = cached_latents(run, plan, device)
     scale = float(1 / latents["pictures"].std())
-    scaled = (latents[name].to(device) * scale for name in ("pictures", "normals"))
-    known = Latents(*scaled, told_of(torch.from_numpy(np.array(seen.orbits)), plan.data.size).to(device))
+    seen_as, normals = (latents[name].to(device) * scale for name in ("pictures", "normals"))
+    known = Latents(seen_as, normals, told_of(torch.from_numpy(np.array(seen.orbits)), plan.data.size).to(device))
     task = Seeing(plan.views, known, plan.path, fit.batch, fit.seed, fit.steps)
     facts = {
         **named("views", plan.views),
