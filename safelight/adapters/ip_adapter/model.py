@@ -39,6 +39,7 @@ class Plan:
         inner: width inside of the projection. depth: layers of the resampler.
         pairs: number of a layer -> its width, where it has keys and values.
         loras: number of a layer -> (its width, of its context, rank), where it has a LoRA.
+        heads: of the resampler, 64 wide each; 0 for as many as fill its inner width.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Plan:
     depth: int
     pairs: Mapping[int, int]
     loras: Mapping[int, tuple[int, int, int]]
+    heads: int = 0
 
 
 def plan(shapes: Mapping[str, Shape]) -> Plan:
@@ -115,7 +117,7 @@ class IpNetwork(nn.Module):
         elif told.kind == FACE:
             self.image_proj = FaceSpread(told.face, told.inner, told.tokens, told.text)
         elif told.kind == PLUS:
-            self.image_proj = Resampler(told.source, told.inner, told.tokens, told.text, told.depth)
+            self.image_proj = Resampler(told.source, told.inner, told.tokens, told.text, told.depth, told.heads)
         else:
             sizes = (told.face, told.inner, told.tokens, told.text)
             self.image_proj = FaceResampler(*sizes, width=told.source, depth=told.depth, shortcut=shortcut)

@@ -56,16 +56,20 @@ class FaceSpread(nn.Module):
 
 
 class Resampler(nn.Module):
-    """Learned queries read the tokens of the encoder: [n, L, E] -> [n, M, X] (the "plus" kinds)."""
+    """Learned queries read the tokens of the encoder: [n, L, E] -> [n, M, X] (the "plus" kinds, and ImageDream's).
 
-    def __init__(self, width: int, inner: int, tokens: int, text: int, depth: int) -> None:
+    Args:
+        heads: of 64 channels each; 0 for as many as fill the inner width.
+    """
+
+    def __init__(self, width: int, inner: int, tokens: int, text: int, depth: int, heads: int = 0) -> None:
         super().__init__()
         self.latents = nn.Parameter(torch.empty(1, tokens, inner))
         nn.init.normal_(self.latents, std=inner**-0.5)
         self.proj_in = nn.Linear(width, inner)
         self.proj_out = nn.Linear(inner, text)
         self.norm_out = nn.LayerNorm(text)
-        self.layers = nn.ModuleList(ResamplerLayer(inner) for _ in range(depth))
+        self.layers = nn.ModuleList(ResamplerLayer(inner, heads) for _ in range(depth))
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.norm_out(self.proj_out(_resampled(self.layers, self.proj_in(hidden), self.latents)))
@@ -110,14 +114,15 @@ class FacePerceiver(nn.Module):
 class Perceive(nn.Module):
     """Queries read the picture and themselves: [n, M, W], [n, L, W] -> [n, M, W]."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int = 0) -> None:
         super().__init__()
-        self.heads = width // HEAD
+        self.heads = heads or width // HEAD
+        inner = HEAD * heads or width
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_kv = nn.Linear(width, 2 * width, bias=False)
-        self.to_out = nn.Linear(width, width, bias=False)
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_kv = nn.Linear(width, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, width, bias=False)
 
     def forward(self, picture: Tensor, queries: Tensor) -> Tensor:
         picture, queries = self.norm1(picture), self.norm2(queries)
@@ -140,8 +145,8 @@ class Widen(nn.ModuleList):
 class ResamplerLayer(nn.ModuleList):
     """q + perceive(picture, q), + widen(q): [n, L, W], [n, M, W] -> [n, M, W]."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__([Perceive(width), Widen(width)])
+    def __init__(self, width: int, heads: int = 0) -> None:
+        super().__init__([Perceive(width, heads), Widen(width)])
 
     def forward(self, picture: Tensor, queries: Tensor) -> Tensor:
         queries = self[0](picture, queries) + queries

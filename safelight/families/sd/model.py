@@ -29,7 +29,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
     "attention_type": ("default",),
     "center_input_sample": (False,),
-    "class_embed_type": (None,),
     "class_embeddings_concat": (False,),
     "conv_in_kernel": (3,),
     "conv_out_kernel": (3,),
@@ -85,6 +84,7 @@ class UNetConfig:
     addition_time_embed_dim: int | None = None
     projection_class_embeddings_input_dim: int | None = None
     num_class_embeds: int | None = None
+    class_embed_type: str | None = None
     time_cond_proj_dim: int | None = None
 
     @classmethod
@@ -116,6 +116,10 @@ class UNetConfig:
             raise ConfigError(f"addition_embed_type = {self.addition_embed_type!r} is not supported; only 'text_time'")
         if self.addition_embed_type and None in (getattr(self, name) for name in widths[:2]):
             raise ConfigError("text_time needs addition_time_embed_dim and projection_class_embeddings_input_dim")
+        if self.class_embed_type not in (None, "projection"):
+            raise ConfigError(f"class_embed_type = {self.class_embed_type!r} is not supported; only 'projection'")
+        if self.class_embed_type and (self.num_class_embeds or self.addition_embed_type or not self.projection_width):
+            raise ConfigError("a projected class needs projection_class_embeddings_input_dim, and nothing else beside")
         for level, channels in enumerate(self.block_out_channels):
             heads = self.transformer(level).heads
             if channels % heads or channels % self.norm_num_groups:
@@ -127,6 +131,11 @@ class UNetConfig:
         blocks = sum(self.transformer(level).depth + 1 for level in range(n)) * (2 * self.layers_per_block + 1)
         if blocks > MOST_BLOCKS:
             raise ConfigError(f"{blocks} blocks in all; the largest of these networks has 80; at most {MOST_BLOCKS}")
+
+    @property
+    def projection_width(self) -> int:
+        """How many numbers are told beside the time, as sizes of pictures or as a camera."""
+        return self.projection_class_embeddings_input_dim or 0
 
     def transformer(self, level: int, *, middle: bool = False) -> Shape:
         """The shape of the transformers at a level, 0 the finest; the middle block never looks at the text only."""
@@ -150,7 +159,8 @@ class Added:
     Attributes:
         pooled: [B, P] projected text (SDXL). times: [B, 6] original height and width, top and left of the crop, target
             height and width, in pixels (SDXL; the refiner's 5 end in an aesthetic score, around 6).
-        labels: [B] whole numbers: a class, or the noise level of a picture to enlarge.
+        labels: [B] whole numbers: a class, or the noise level of a picture to enlarge; [B, P] numbers where classes are
+            projected (a camera): there nothing is told where they are not given.
         guidance: [B, time_cond_proj_dim], the embedded guidance scale of a latent consistency model.
     """
 
@@ -164,7 +174,7 @@ class Trunk(Protocol):
     """What the way down is told through; a U-Net has it, and so has a network that is built beside one."""
 
     time_embedding: StepEmbedding
-    class_embedding: nn.Embedding | None
+    class_embedding: nn.Module | None
     add_embedding: StepEmbedding | None
 
     @property
@@ -183,12 +193,12 @@ class UNet(nn.Module):
         widths, time = config.block_out_channels, 4 * config.block_out_channels[0]
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = StepEmbedding(widths[0], time, config.time_cond_proj_dim or 0)
-        self.class_embedding = nn.Embedding(config.num_class_embeds, time) if config.num_class_embeds else None
-        self.add_embedding = (
-            StepEmbedding(config.projection_class_embeddings_input_dim or 0, time)
-            if config.addition_embed_type
-            else None
-        )
+        self.class_embedding: nn.Module | None = None
+        if config.class_embed_type:
+            self.class_embedding = StepEmbedding(config.projection_width, time)
+        elif config.num_class_embeds:
+            self.class_embedding = nn.Embedding(config.num_class_embeds, time)
+        self.add_embedding = StepEmbedding(config.projection_width, time) if config.addition_embed_type else None
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(widths)))
         self.mid_block = MidBlock(config)
         self.up_blocks = nn.ModuleList(UpBlock(config, level) for level in reversed(range(len(widths))))
@@ -250,7 +260,7 @@ def embed(network: Trunk, x: Tensor, t: Tensor, added: Added) -> Tensor:
     if config.time_cond_proj_dim and added.guidance is None:
         raise RequestError("this network is told the guidance scale (time_cond_proj_dim); none was given")
     time = network.time_embedding(wave, added.guidance)
-    if network.class_embedding is not None:
+    if network.class_embedding is not None and not (config.class_embed_type and added.labels is None):
         if added.labels is None:
             raise RequestError("this network needs class labels (num_class_embeds); none were given")
         time = time + network.class_embedding(added.labels)

@@ -50,7 +50,7 @@ def unet(shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> dict[str, Any
     only = [f"down_blocks.{b}.attentions.0.transformer_blocks.0.attn1.to_k.weight" for b in range(len(kinds))]
     context = trunk["cross_attention_dim"]
     crossed = [key in shapes and shapes[key][-1] == context != shapes[key][0] for key in only]
-    classes = shapes.get("class_embedding.weight")
+    classes, told = shapes.get("class_embedding.weight"), shapes.get("class_embedding.linear_1.weight")
     return {
         "_class_name": "UNet2DConditionModel",
         **trunk,
@@ -59,6 +59,7 @@ def unet(shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> dict[str, Any
         "up_block_types": up,
         **({"only_cross_attention": crossed} if any(crossed) else {}),
         **({"num_class_embeds": classes[0]} if classes else {}),
+        **({"class_embed_type": "projection", "projection_class_embeddings_input_dim": told[1]} if told else {}),
         **({"time_cond_proj_dim": shapes[DISTILLED][1]} if DISTILLED in shapes else {}),
     }
 

@@ -32,6 +32,9 @@ def kind(folder: Path, unet: UNetConfig, channels: int) -> str:
     Raises:
         ConfigError: so many that no released network reads them.
     """
+    if unet.class_embed_type:
+        told = f"{unet.projection_width} numbers of every picture (class_embed_type), as networks of several views are"
+        raise ConfigError(f"{folder}: the U-Net is told {told}; it is not drawn with as a single picture's")
     known = {channels: NOTHING, 2 * channels + 1: HOLE, channels + 1: DEPTH, channels + 3: PICTURE}
     found = known.get(unet.in_channels)
     if found is None or (found == PICTURE) != bool(unet.num_class_embeds):

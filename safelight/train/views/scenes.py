@@ -25,7 +25,7 @@ from safelight.train.figurines.portraits import PEOPLE, codes_of
 WHAT, ORBITS = "scenes", "orbits"
 CHUNK = 25
 """People that are drawn between two reports."""
-ELEVATIONS = (-20.0, 40.0)
+ELEVATIONS = (-10.0, 30.0)
 """The lowest and the highest camera, in degrees."""
 
 
