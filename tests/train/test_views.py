@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from safelight.errors import ConfigError, UnknownNameError
+from safelight.core.camera import Camera
+from safelight.errors import ConfigError, RequestError, UnknownNameError
+from safelight.generate.views import ViewRequest, draw
+from safelight.multiview.model import load
+from safelight.runtime.device import pick
 from safelight.train.run import Clock
 from safelight.train.views import stages
+from safelight.train.views.export import export
 from safelight.train.views.plan import Plan, read
+from safelight.train.views.scenes import load as load_scenes
 from safelight.train.views.viewing import Latents, Seeing
 
 NEVER = Clock(None)
@@ -125,3 +133,26 @@ def test_plans_that_cannot_be_are_refused() -> None:
         seeing("views.counts=[1,4]")
     with pytest.raises(ConfigError, match="equal parts"):
         seeing("views.single=0", "views.counts=[3]").loss(0, slice(0, 2))
+
+
+def test_what_is_published_loads_and_draws_what_the_run_would(rendered: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for part in ("data", "vae"):
+        (run / part).symlink_to(rendered / part)
+    end(stages.learn_views(run, tiny(), NEVER))
+    model = load(export(run, tiny(), tmp_path / "model", {"what": "a test"}), pick("cpu"))
+    assert model.preset.name == "figurines-views"
+    cameras = Camera.orbit(torch.tensor([0.0, 90.0, 180.0]), 10.0, 8.0, 24.0, 16)
+    portrait = Image.fromarray(load_scenes(run / "data").pictures[0, 0])
+    asked = ViewRequest(portrait, cameras, steps=2, seed=3)
+    *_, last = draw(model, asked)
+    assert last.last and last.step == 2 and last.pictures().shape == (3, 16, 16, 3)
+    *_, again = draw(model, asked)
+    assert torch.equal(last.latents, again.latents)
+    *_, other = draw(model, replace(asked, seed=4))
+    assert not torch.equal(last.latents, other.latents)
+    with pytest.raises(RequestError, match="reads no normals"):
+        list(draw(model, replace(asked, normals=[portrait] * 3)))
+    with pytest.raises(RequestError, match="steps"):
+        list(draw(model, replace(asked, steps=0)))

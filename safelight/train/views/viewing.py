@@ -85,7 +85,8 @@ def told_of(orbits: Tensor, size: int) -> Tensor:
     """What the network is told of cameras at [..., 2] azimuths and elevations in degrees: [..., C]."""
     flat = orbits.reshape(-1, 2).tolist()
     one = encoder(CAMERA).function
-    return torch.stack([one(view_camera(azimuth, elevation, size)) for azimuth, elevation in flat]).reshape(*orbits.shape[:-1], -1).float()
+    told = torch.stack([one(view_camera(azimuth, elevation, size)) for azimuth, elevation in flat])
+    return told.reshape(*orbits.shape[:-1], -1).float()
 
 
 class Seeing:

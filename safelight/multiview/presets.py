@@ -1,0 +1,198 @@
+"""Published models of several views, by name: what each is told and shown, and what was verified.
+
+The facts stand in ``presets.toml``, which also says what every field means.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from safelight.errors import ConfigError, RequestError, UnknownNameError
+from safelight.multiview.encode import ENCODERS
+from safelight.multiview.layouts import LAYOUTS
+from safelight.multiview.network import Conditions
+from safelight.multiview.rig import rigs
+
+FILE: Final = Path(__file__).with_name("presets.toml")
+RULES: Final = ("prompt", "zeros", "keep")
+INPUTS: Final = {"text": "context", "camera": "cameras", "hidden": "hidden", "reference": "reference"}
+"""Input of a preset -> field of `Conditions`; all that is shown is ``shown``."""
+PREDICTIONS: Final = ("epsilon", "v_prediction", "sample")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One model of several views; every field is explained in ``presets.toml``."""
+
+    name: str
+    title: str
+    source: str
+    files: tuple[str, ...]
+    code: str
+    weights: str
+    commercial: bool
+    heads: int
+    heads_fixed: bool
+    rig: str
+    elevation: float
+    size: int
+    camera: str
+    camera_width: int
+    layout: str
+    slot: bool
+    tokens: int
+    token_heads: int
+    hidden: int
+    shown: tuple[str, ...]
+    unconditional: Mapping[str, str]
+    latent: Mapping[str, float]
+    betas: Mapping[str, Any]
+    prediction: str
+    background: float
+    guidance: float
+    steps: int
+    sampler: str
+    suffix: str
+    verified: str
+    unverified: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the network is told, and is shown beside the latents."""
+        told = {"text": True, "camera": bool(self.camera), "hidden": self.tokens > 0, "reference": self.slot}
+        return (*(name for name, reads in told.items() if reads), *self.shown)
+
+    def led_away(self, told: Conditions, negative: torch.Tensor) -> Conditions:
+        """What guidance leads away from, by the rules of ``unconditional``.
+
+        Args:
+            told: what it leads towards. negative: [B, M, X], the negative prompt's text.
+
+        Raises:
+            RequestError: the two texts are of different shapes.
+        """
+        if negative.shape != told.context.shape:
+            shapes = f"{list(told.context.shape)} and {list(negative.shape)}"
+            raise RequestError(f"the prompt and what is led away from are of shapes {shapes}; encode them alike")
+        made: dict[str, torch.Tensor | None] = {each.name: getattr(told, each.name) for each in fields(told)}
+        for name, rule in self.unconditional.items():
+            field = INPUTS.get(name, "shown")
+            for key in (field, "beside_reference") if field == "shown" else (field,):
+                value = made[key]
+                if rule == "zeros" and value is not None:
+                    made[key] = torch.zeros_like(value)
+            if rule == "prompt":
+                made[field] = negative
+        return Conditions(**made)  # type: ignore[arg-type]
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; UnknownNameError names the nearest."""
+    if name not in presets():
+        raise UnknownNameError("preset of views", name, presets())
+    return presets()[name]
+
+
+@cache
+def presets() -> Mapping[str, Preset]:
+    """All that came along, by name."""
+    return read(FILE)
+
+
+def read(path: Path) -> dict[str, Preset]:
+    """The presets of a file such as ``presets.toml``.
+
+    Raises:
+        ConfigError: it is no such file: names the preset and what is wrong with it.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as a table of presets ({error})") from None
+    return {name: _row(f"{path}: preset {name!r}", name, row) for name, row in tables.items()}
+
+
+def _row(where: str, name: str, row: Any) -> Preset:
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where} is not a table")
+    known = {field.name for field in fields(Preset)} - {"name"}
+    if strange := sorted(set(row) - known):
+        raise ConfigError(f"{where} has unknown keys: {', '.join(strange)}")
+    if missing := sorted(known - set(row)):
+        raise ConfigError(f"{where} lacks {', '.join(missing)}")
+    for key, good in CHECKS.items():
+        if not good(row[key]):
+            raise ConfigError(f"{where}: {key} cannot be {str(row[key])[:60]}")
+    told: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    made = Preset(name=name, **told)
+    if set(made.unconditional) != set(made.inputs):
+        inputs, rules = ", ".join(made.inputs), ", ".join(made.unconditional)
+        raise ConfigError(f"{where}: unconditional has rules for {rules}; the network reads {inputs}")
+    if ENCODERS[made.camera].channels != made.camera_width if made.camera else made.camera_width:
+        raise ConfigError(f"{where}: a camera of {made.camera_width} numbers is not what {made.camera!r} makes")
+    return made
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _within(low: float, high: float, *, whole: bool = False) -> Callable[[Any], bool]:
+    def good(value: Any) -> bool:
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value) and low <= value <= high
+
+    return good
+
+
+def _rules(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return all(rule in RULES and (rule != "prompt" or name == "text") for name, rule in value.items())
+
+
+def _latent(value: Any) -> bool:
+    number = _within(-1e3, 1e3)
+    return isinstance(value, dict) and set(value) == {"scale", "shift"} and all(map(number, value.values()))
+
+
+def _betas(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"schedule", "start", "end"}:
+        return False
+    number = _within(0.0, 1.0)
+    return value["schedule"] in ("linear", "scaled_linear") and number(value["start"]) and number(value["end"])
+
+
+CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("title", "source", "code", "weights", "sampler", "suffix", "verified", "unverified"), _text),
+    **dict.fromkeys(("commercial", "heads_fixed", "slot"), _flag),
+    **dict.fromkeys(("files", "shown"), _list),
+    **dict.fromkeys(("tokens", "token_heads", "hidden", "camera_width"), _within(0, 8192, whole=True)),
+    **dict.fromkeys(("heads", "size", "steps"), _within(1, 8192, whole=True)),
+    "rig": lambda value: value in rigs(),
+    "elevation": _within(-90, 90),
+    "camera": lambda value: value == "" or value in ENCODERS,
+    "layout": lambda value: value in LAYOUTS,
+    "unconditional": _rules,
+    "latent": _latent,
+    "betas": _betas,
+    "prediction": lambda value: value in PREDICTIONS,
+    "background": _within(0, 1),
+    "guidance": _within(0, 100),
+}
