@@ -31,14 +31,14 @@ def check_hint(picture: Image.Image, size: tuple[int, int], what: str) -> None:
     """
     if picture.mode not in MODES:
         raise ImageError(
-            f"{what}: a picture of mode {picture.mode} holds no colours; make it one of 8 bits"
+            f"{what}: a picture of mode {picture.mode}{named(picture)} holds no colours; make it one of 8 bits"
             + (" (safelight.adapters.preprocess.measured.depth spreads it)" if picture.mode[0] in "IF" else "")
         )
     (wide, high), (width, height) = picture.size, size
     if abs(wide * height / (high * width) - 1) > SLACK:
         raise ImageError(
-            f"{what}: the picture is {wide} x {high} pixels and what is drawn {width} x {height}, of another shape; "
-            "crop the picture, or ask for its shape"
+            f"{what}: the picture{named(picture)} is {wide} x {high} pixels and what is drawn {width} x {height}, of "
+            "another shape; crop the picture, or ask for its shape"
         )
 
 
@@ -69,4 +69,15 @@ def source(picture: Image.Image | None) -> dict[str, str] | None:
 def fingerprint(picture: Image.Image) -> dict[str, str]:
     """What a recipe says of a picture that came in: the hash of its pixels, and its file's name, never its folder."""
     digest = hashlib.sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes()).hexdigest()
-    return {"sha256": digest, "file": Path(str(getattr(picture, "filename", ""))).name}
+    return {"sha256": digest, "file": file_of(picture)}
+
+
+def file_of(picture: Image.Image) -> str:
+    """The name of the file that a picture was read from, without its folder; empty for others."""
+    return Path(str(getattr(picture, "filename", ""))).name
+
+
+def named(picture: Image.Image) -> str:
+    """The same in brackets, behind a noun."""
+    file = file_of(picture)
+    return f" ({file})" if file else ""

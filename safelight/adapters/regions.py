@@ -19,7 +19,7 @@ from PIL.Image import Image, Resampling
 from torch import Tensor
 from torch.nn import functional as F
 
-from safelight.adapters.picture import source
+from safelight.adapters.picture import named, source
 from safelight.adapters.use import Aids, Call, Place
 from safelight.core.path import Level
 from safelight.encoders.prompt import legible
@@ -168,5 +168,7 @@ def fitted(mask: Image, size: tuple[int, int]) -> Tensor:
     grey = grey if grey.size == size else grey.resize(size, Resampling.BOX)
     white = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).reshape(1, 1, size[1], size[0]) >= 128
     if not white.any():
-        raise ImageError("the mask of a region has no white, so its prompt would be read nowhere; white is the region")
+        raise ImageError(
+            f"the mask of a region{named(mask)} has no white, so its prompt would be read nowhere; white is the region"
+        )
     return white.float()

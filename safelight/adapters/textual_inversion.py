@@ -164,4 +164,4 @@ def checked(word: str) -> str:
 
 def _named(widths: tuple[int, ...]) -> str:
     sizes = " and ".join(map(str, widths))
-    return f"{WIDTHS[widths]} (width {sizes})" if widths in WIDTHS else f"text encoders of width {sizes}"
+    return f"{WIDTHS[widths]} (width {sizes})" if widths in WIDTHS else f"a model whose text is of width {sizes}"

@@ -108,13 +108,28 @@ def load_part(
         ConfigError: ``config.json`` says something that ``build`` does not know.
     """
     raw = read_json(folder / "config.json")
+    tensors = read(weight_files(folder, variant, pickles=pickles), rename=rename, pickles=pickles)
+    return made_of(folder, raw, build, tensors)
+
+
+def made_of(
+    path: Path, raw: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Net], tensors: Mapping[str, Tensor]
+) -> Net:
+    """What ``build`` makes of a configuration, holding ``tensors``, in evaluation mode.
+
+    Args:
+        path: the folder or the file that they were read from; messages begin with it.
+
+    Raises:
+        WeightsError, ConfigError: they do not fit.
+    """
     try:
         module = unfilled(raw, build)
-        load_into(module, weight_files(folder, variant, pickles=pickles), rename=rename, pickles=pickles)
+        fill(module, tensors)
     except ConfigError as error:
-        raise ConfigError(f"{folder / 'config.json'}: {error}") from error
+        raise ConfigError(f"{path / 'config.json' if path.is_dir() else path}: {error}") from error
     except WeightsError as error:
-        raise error if str(folder) in str(error) else WeightsError(f"{folder}: {error}") from error
+        raise WeightsError(f"{path}: {error}") from error
     return module.eval()
 
 

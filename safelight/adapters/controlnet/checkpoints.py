@@ -12,15 +12,14 @@ from safelight.adapters.controlnet.low_rank import MARKER, stand_on
 from safelight.adapters.controlnet.model import ControlNet, ControlNetConfig
 from safelight.adapters.controlnet.union import ControlNetUnion, UnionConfig
 from safelight.adapters.fitting import check_fit, unet_of
-from safelight.adapters.loaded import Loaded
-from safelight.errors import ConfigError, WeightsError
+from safelight.adapters.loaded import Loaded, beside
+from safelight.errors import WeightsError
 from safelight.families.family import Model
 from safelight.families.sd.single import understand
 from safelight.weights.container import read_any
 from safelight.weights.folder import read_json, weight_files
-from safelight.weights.load import fill, read, unfilled
+from safelight.weights.load import made_of, read
 from safelight.weights.moves import to_ours
-from safelight.weights.sound import unsound
 
 PART = "controlnet"
 UNION = "task_embedding"
@@ -74,11 +73,7 @@ def open_control(path: Path, model: Model, *, variant: str = "", pickles: bool =
         network = load_controlnet(path, variant=variant, pickles=pickles)
     weight = unet.conv_in.weight
     check_fit(what, network.config, weight.device, model)
-    network.to(weight).requires_grad_(False)
-    if broken := unsound(network):
-        raise WeightsError(f"{path}: the tensor {broken} holds what is no number in {weight.dtype}; download it again")
-    files = [path / "config.json", *weight_files(path, variant, pickles=pickles)] if path.is_dir() else [path]
-    return Loaded(network, path.stem, tuple(files))
+    return beside(network, path, weight, variant=variant, pickles=pickles)
 
 
 def filled(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ControlNet:
@@ -87,18 +82,10 @@ def filled(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
     Raises:
         WeightsError, ConfigError: they do not fit; the message begins with ``path``.
     """
-    try:
-        if UNION in tensors:
-            said = {**shape_of_union(tensors), **raw}
-            module: ControlNet = unfilled(said, lambda told: ControlNetUnion(UnionConfig.from_dict(told)))
-        else:
-            module = unfilled(raw, lambda told: ControlNet(ControlNetConfig.from_dict(told)))
-        fill(module, tensors)
-    except ConfigError as error:
-        raise ConfigError(f"{path / 'config.json' if path.is_dir() else path}: {error}") from error
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    return module.eval()
+    if UNION in tensors:
+        said = {**shape_of_union(tensors), **raw}
+        return made_of(path, said, lambda told: ControlNetUnion(UnionConfig.from_dict(told)), tensors)
+    return made_of(path, raw, lambda told: ControlNet(ControlNetConfig.from_dict(told)), tensors)
 
 
 def shape_of_union(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

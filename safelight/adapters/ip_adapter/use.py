@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from safelight.adapters.ip_adapter.file import Faces, IpAdapter
 from safelight.adapters.ip_adapter.model import FACES, misfit, numbered
-from safelight.adapters.picture import source
+from safelight.adapters.picture import named, source
 from safelight.adapters.use import WHOLE, Aids, Call, Place, Span
 from safelight.core.path import Level
 from safelight.errors import ImageError, RequestError
@@ -217,7 +217,9 @@ def fitted(mask: Image.Image, size: tuple[int, int]) -> Tensor:
     grey = mask.convert("L").resize(size, Image.Resampling.LANCZOS)
     white = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(size[1], size[0]) >= 128
     if not white.any():
-        raise ImageError("the mask of a picture has no white, so the picture would be read nowhere; leave it out")
+        raise ImageError(
+            f"the mask of a picture{named(mask)} has no white, so the picture would be read nowhere; leave it out"
+        )
     return white.float()
 
 

@@ -9,18 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from safelight.adapters.fitting import unet_of
-from safelight.adapters.loaded import Loaded
+from safelight.adapters.loaded import Loaded, beside
 from safelight.adapters.t2i.model import FIXED, FULL, LIGHT, XL, T2IAdapter, T2IConfig
 from safelight.adapters.t2i.use import check_levels
-from safelight.errors import ConfigError, WeightsError
+from safelight.errors import WeightsError
 from safelight.families.family import Model
 from safelight.weights.container import read_any
 from safelight.weights.dialects import adapter
 from safelight.weights.folder import read_json, weight_files
 from safelight.weights.keys import read_keys
-from safelight.weights.load import fill, read, unfilled
+from safelight.weights.load import made_of, read
 from safelight.weights.moves import to_ours
-from safelight.weights.sound import unsound
 
 KEYS = read_keys(Path(__file__).with_name("keys.toml"))
 FOLDED = {8: FULL, 16: XL}
@@ -52,7 +51,7 @@ def load_t2i(path: Path, *, variant: str = "", pickles: bool = False) -> T2IAdap
     """
     if path.is_dir():
         raw = read_json(path / "config.json")
-        return _filled(path, raw, read(weight_files(path, variant, pickles=pickles), pickles=pickles))
+        return made_of(path, raw, build, read(weight_files(path, variant, pickles=pickles), pickles=pickles))
     tensors = read(path, pickles=pickles)
     for table in KEYS.parts.values():
         if table.marker in tensors:
@@ -60,7 +59,7 @@ def load_t2i(path: Path, *, variant: str = "", pickles: bool = False) -> T2IAdap
             # What no rule knows keeps its name, and is refused as what the network does not have.
             tensors = {**to_ours(tensors, plan.moves), **{name: tensors[name] for name in plan.left}}
             break
-    return _filled(path, _config(path, tensors), tensors)
+    return made_of(path, _config(path, tensors), build, tensors)
 
 
 def open_t2i(path: Path, model: Model, *, variant: str = "", pickles: bool = False) -> Loaded[T2IAdapter]:
@@ -77,12 +76,12 @@ def open_t2i(path: Path, model: Model, *, variant: str = "", pickles: bool = Fal
     unet = unet_of(what, model)
     network = load_t2i(path, variant=variant, pickles=pickles)
     check_levels(what, network.config, unet.config)
-    weight = unet.conv_in.weight
-    network.to(weight).requires_grad_(False)
-    if broken := unsound(network):
-        raise WeightsError(f"{path}: the tensor {broken} holds what is no number in {weight.dtype}; download it again")
-    files = [path / "config.json", *weight_files(path, variant, pickles=pickles)] if path.is_dir() else [path]
-    return Loaded(network, path.stem, tuple(files))
+    return beside(network, path, unet.conv_in.weight, variant=variant, pickles=pickles)
+
+
+def build(raw: Mapping[str, Any]) -> T2IAdapter:
+    """The network that a configuration describes."""
+    return T2IAdapter(T2IConfig.from_dict(raw))
 
 
 def _config(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -110,14 +109,3 @@ def _config(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "downscale_factor": folded,
         "adapter_type": LIGHT if light else FOLDED[folded],
     }
-
-
-def _filled(path: Path, raw: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> T2IAdapter:
-    try:
-        module = unfilled(raw, lambda told: T2IAdapter(T2IConfig.from_dict(told)))
-        fill(module, tensors)
-    except ConfigError as error:
-        raise ConfigError(f"{path / 'config.json' if path.is_dir() else path}: {error}") from error
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    return module.eval()

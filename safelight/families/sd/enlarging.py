@@ -160,10 +160,7 @@ def planned(folder: Path, raw: Mapping[str, object]) -> scheduler.Plan:
     Raises:
         ConfigError: it is of a kind that this program does not know, or says that the network means something else.
     """
-    try:
-        plan = scheduler.read(raw)
-    except ConfigError as error:
-        raise ConfigError(f"{folder / 'scheduler'}: {error}") from error
+    plan = scheduler.read_of(folder, raw)
     if plan.path.ends[0].alpha == 0.0:
         raise ConfigError(f"{folder / 'scheduler'}: a path that ends in pure noise has no label for it here")
     # What the network says is known, and preconditioned before the scheduler sees it, which it then takes for x0.

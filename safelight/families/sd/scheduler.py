@@ -44,6 +44,8 @@ from safelight.families.sd.classes import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 _PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -147,6 +149,14 @@ def _between(path: VP, k: float) -> Level:
         return path.level(k)
     below, above = path.clock(path.level(low)), path.clock(path.level(low + 1))
     return path.at_clock(below + (above - below) * (k - low))._replace(t=k)
+
+
+def read_of(folder: Path, config: Mapping[str, Any]) -> Plan:
+    """The plan of the model in a folder; see `read`, whose messages here begin with its place."""
+    try:
+        return read(config)
+    except ConfigError as error:
+        raise ConfigError(f"{folder / 'scheduler'}: {error}") from error
 
 
 def read(config: Mapping[str, Any]) -> Plan:

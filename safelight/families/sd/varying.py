@@ -42,10 +42,7 @@ def load(index: Index) -> Model:
     unet = load_unet(folder / "unet", variant, pickles=pickles)
     vae = load_kl(folder / "vae", variant, pickles=pickles)
     check(folder, unet, vae, viewer)
-    try:
-        plan = scheduler.read(read_json(folder / "scheduler" / "scheduler_config.json"))
-    except ConfigError as error:
-        raise ConfigError(f"{folder / 'scheduler'}: {error}") from error
+    plan = scheduler.read_of(folder, read_json(folder / "scheduler" / "scheduler_config.json"))
     read = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json", *viewer.files]
     for part in ("unet", "vae"):
         read += [folder / part / "config.json", *weight_files(folder / part, variant, pickles=pickles)]

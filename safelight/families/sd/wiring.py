@@ -90,10 +90,7 @@ def load(index: Index) -> Model:
         WeightsError, ConfigError: see `read_parts`; also a U-Net whose inputs mean something that is not known here.
     """
     parts = read_single(index) if index.folder.is_file() else read_parts(index)
-    try:
-        plan = scheduler.read(parts.scheduler)
-    except ConfigError as error:
-        raise ConfigError(f"{index.folder / 'scheduler'}: {error}") from error
+    plan = scheduler.read_of(index.folder, parts.scheduler)
     latent = replace(parts.vae.config.latent(), preview=preview(index.folder))
     channels, unet = latent.channels, parts.unet
     if latent.preview and len(latent.preview) != channels + 1:
