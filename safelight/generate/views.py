@@ -95,8 +95,8 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
     assert told.reference is not None
     levels = model.levels(steps)
     noise = Apart(request.seed, _shape(told.reference), request.cameras.shape[0], told.reference.device)
-    options = {} if request.sampler else model.options
-    chosen = find(request.sampler or model.sampler).bind(model.path, **options)
+    options = None if request.sampler else model.options
+    chosen = find(request.sampler or model.sampler).bind(model.path, options)
     job = run(noise, levels, chosen, told, CFG(guidance, prediction=model.prediction))
     answers = evaluator(_in_its_format(model), model.prediction)
     for step in sample(answers, job):

@@ -147,7 +147,7 @@ def test_what_is_published_loads_and_draws_what_the_run_would(rendered: Path, tm
     portrait = Image.fromarray(load_scenes(run / "data").pictures[0, 0])
     asked = ViewRequest(portrait, cameras, steps=2, seed=3)
     *_, last = draw(model, asked)
-    assert last.last and last.step == 2 and last.pictures().shape == (3, 16, 16, 3)
+    assert last.last and last.step == 2 and last.pictures().shape == (3, 64, 64, 3)
     *_, again = draw(model, asked)
     assert torch.equal(last.latents, again.latents)
     *_, other = draw(model, replace(asked, seed=4))
