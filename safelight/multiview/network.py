@@ -97,7 +97,7 @@ class ViewNetwork(nn.Module):
 
         Args:
             x: [B, Z, V, h, w] noisy latents. t: [B] time labels.
-            ports: what adapters feed, for the B * S pictures in the order (row, slot); ``override`` is taken.
+            ports: what adapters feed, for the B * S pictures in the order (row, slot); ``override`` is the layout's.
 
         Returns:
             [B, Z', V, h, w].
@@ -106,12 +106,14 @@ class ViewNetwork(nn.Module):
             RequestError: something that the network reads is missing, or of another shape, or is not read at all.
         """
         self._check(x, told)
+        if ports.override is not None:
+            raise RequestError("views read each other in self-attention; what replaces it does not go with them")
         rows, views = len(x), x.shape[2]
         pictures = self._pictures(x, told)
         slots = pictures.shape[2]
         flat = pictures.transpose(1, 2).flatten(0, 1)
-        override_ = override(self.layout, Views(slots // self.domains, *x.shape[-2:], self.domains), self.chunk)
-        laid = replace(ports, override=override_)
+        grid = Views(slots // self.domains, x.shape[3], x.shape[4], self.domains)
+        laid = replace(ports, override=override(self.layout, grid, self.chunk))
         if self.picture is not None:
             assert told.hidden is not None
             laid = replace(laid, beside=self._beside(self.picture.image_proj(told.hidden), slots, ports.beside))

@@ -55,6 +55,8 @@ class ControlNetConfig(UNetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.class_embed_type:
+            raise ConfigError(f"class_embed_type = {self.class_embed_type!r} is not supported by a control network")
         positive(self, "conditioning_channels", "conditioning_embedding_out_channels")
         if self.controlnet_conditioning_channel_order not in ORDERS:
             order = self.controlnet_conditioning_channel_order

@@ -174,8 +174,10 @@ class Trunk(Protocol):
     """What the way down is told through; a U-Net has it, and so has a network that is built beside one."""
 
     time_embedding: StepEmbedding
-    class_embedding: nn.Module | None
     add_embedding: StepEmbedding | None
+
+    @property
+    def class_embedding(self) -> nn.Module | None: ...
 
     @property
     def config(self) -> UNetConfig: ...
@@ -247,6 +249,7 @@ class UNet(nn.Module):
             skips, taken = skips[:-count], skips[-count:]
             x = block(x, taken, time, context, ports, skips[-1].shape[-2:] if skips else None)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
+
 
 def embed(network: Trunk, x: Tensor, t: Tensor, added: Added) -> Tensor:
     """The vector [B, E] that tells every block the time and what was added; in the dtype of ``x``.
