@@ -35,13 +35,14 @@ from safelight.figurines.layers import (
     softened,
     whole,
 )
+from safelight.figurines.render import PORTRAIT
 
-__all__ = ["check", "read"]
+__all__ = ["check", "read", "telling"]
 
-_ROUGH: Final = Grid(64, 1)
-_COARSE: Final = Grid(64, 2)
-_FINE: Final = Grid(128, 2)
-
+_FRONT: Final = (PORTRAIT["azimuth"], PORTRAIT["elevation"])
+_SMALL, _LARGE = 64, 128
+#: misfit, in pixels of a small picture, from which on two values of an attribute can be told apart.
+_TELLING: Final = 1.0
 #: difference of colours beyond which a pixel is simply wrong; a few such pixels must not outvote a small feature.
 _WRONG: Final = 0.5
 #: differences of error that mean nothing.
@@ -135,71 +136,97 @@ def _options(names: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(names, chosen, strict=True)) for chosen in product(*(ATTRIBUTES[name] for name in names))]
 
 
-def _fit_color(seen: np.ndarray, values: dict[str, str], label: str, visible: np.ndarray) -> None:
+def _fit_color(look: _Look, values: dict[str, str], label: str, visible: np.ndarray) -> None:
     """The colour that a part has where it is visible [H, W] on the rough grid, pixel by pixel, without composing."""
     (name,) = PARTS[label].color
     errors = []
     for value in ATTRIBUTES[name]:
-        one = layer(label, {**values, name: value}, _ROUGH)
+        one = layer(label, {**values, name: value}, look.grid)
         if one is None or not visible.any():
             return
         there = visible[one.window.slices]
-        errors.append(_misfit(seen[one.window.slices][there][None], one.color[there][None]))
+        errors.append(_misfit(look.seen[one.window.slices][there][None], one.color[there][None]))
     values[name] = ATTRIBUTES[name][int(np.argmin(errors))]
 
 
-def _starts(seen: np.ndarray, values: dict[str, str], count: int) -> list[dict[str, str]]:
+def _starts(look: _Look, values: dict[str, str], count: int) -> list[dict[str, str]]:
     """Combinations of head, hair and hat that are likely on the rough grid, best first, with their colours fitted."""
     tried = []
     for option in _options(("head", "hair", "hat")):
         guess = {**values, **option}
         for label in ("hair", "hat"):
-            parts = layers(guess, _ROUGH)
+            parts = layers(guess, look.grid)
             if label not in parts:
                 continue
-            nearest = np.full((_ROUGH.size, _ROUGH.size), np.inf, np.float32)
+            nearest = np.full((look.grid.size, look.grid.size), np.inf, np.float32)
             for one in parts.values():
                 np.minimum(nearest[one.window.slices], one.depth, out=nearest[one.window.slices])
             mine = parts[label]
             visible = np.zeros(nearest.shape, bool)
             visible[mine.window.slices] = np.isfinite(mine.depth) & (mine.depth <= nearest[mine.window.slices])
-            _fit_color(seen, guess, label, visible)
-        tried.append((_misfit(seen, compose(guess, _ROUGH)), guess))
+            _fit_color(look, guess, label, visible)
+        tried.append((look.total(guess), guess))
     tried.sort(key=lambda pair: pair[0])
     return [guess for error, guess in tried[:count] if error < 1.2 * tried[0][0]]
 
 
-def read(picture: np.ndarray) -> dict[str, str]:
-    """Describe the person in a portrait.
+def read(picture: np.ndarray, azimuth: float = _FRONT[0], elevation: float = _FRONT[1]) -> dict[str, str]:
+    """Describe the person in a portrait, or in a view of them from elsewhere.
 
     Args:
-        picture: uint8 [128 k, 128 k, 3] for a whole number k; larger pictures are averaged down.
+        picture: uint8 [128 k, 128 k, 3] for a whole number k, larger pictures are averaged down; or [64, 64, 3], of
+            which small features are read with less certainty.
+        azimuth, elevation: degrees, where `render.view_camera` stands. Reading many pictures, read those of one place
+            together: what is drawn for the first is kept for the others.
 
     Returns:
-        A value for every attribute. One that cannot be seen has a value, too: picked by a hash of the picture.
+        A value for every attribute. One that cannot be seen has a value, too: picked by a hash of the picture. Which
+        of them can be seen from elsewhere than in front, `telling` says.
 
     Raises:
         ImageError: not an 8-bit picture of three channels, or of another size.
     """
-    size = _FINE.size
+    size = min(_LARGE, max(_SMALL, picture.shape[0] if picture.ndim else 0))
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ImageError(f"the checker reads uint8 pictures [H, W, 3], not {picture.dtype} {list(picture.shape)}")
-    if picture.shape[0] != picture.shape[1] or picture.shape[0] % size or not picture.shape[0]:
-        raise ImageError(f"the checker reads square pictures of {size} pixels or a multiple, not {picture.shape[:2]}")
+    fits = size in (_SMALL, _LARGE) and picture.shape[0] % size == 0 and picture.shape[0] > 0
+    if picture.shape[0] != picture.shape[1] or not fits:
+        wanted = f"{_SMALL} or {_LARGE} pixels or a multiple of {_LARGE}"
+        raise ImageError(f"the checker reads square pictures of {wanted}, not {picture.shape[:2]}")
+    rough, coarse_grid, fine_grid = (
+        Grid(pixels, samples, azimuth, elevation) for pixels, samples in ((_SMALL, 1), (_SMALL, 2), (size, 2))
+    )
     fine = averaged((picture.astype(np.float32) / 255.0) @ OPPONENT.T, picture.shape[0] // size)
-    coarse = averaged(fine, 2)
+    coarse = averaged(fine, size // _SMALL)
     values = {name: choices[0] for name, choices in ATTRIBUTES.items()}
     for names in (("background",), ("clothes", "clothes_color"), ("skin",)):
-        _Look(coarse, _ROUGH).improve(values, names)
+        _Look(coarse, rough).improve(values, names)
     ends = []
-    for guess in _starts(coarse, values, 2):
-        look = _Look(coarse, _COARSE).focused(guess)
+    for guess in _starts(_Look(coarse, rough), values, 2):
+        look = _Look(coarse, coarse_grid).focused(guess)
         look.sweeps(guess, _TOGETHER, 4)
         ends.append((look.total(guess), guess))
     best = min(ends, key=lambda end: end[0])[1]
-    look = _Look(fine, _FINE).focused(best)
+    look = _Look(fine, fine_grid).focused(best)
     look.sweeps(best, [(name,) for name in ATTRIBUTES], 1)
     return _without_preference(look, best, picture)
+
+
+def telling(values: Mapping[str, str], azimuth: float = _FRONT[0], elevation: float = _FRONT[1]) -> dict[str, str]:
+    """The attributes of a person that a view shows: those of which every other value would look different from there
+    (nobody's eyes are seen from behind).
+
+    Args:
+        values: attribute -> value, all of them. azimuth, elevation: degrees, as for `read`.
+    """
+    grid = Grid(_SMALL, 2, azimuth, elevation)
+    look = _Look(compose(values, grid), grid)
+    shown = {}
+    for name, value in values.items():
+        others = [{name: other} for other in ATTRIBUTES[name] if other != value]
+        if look.errors(values, others).min() >= _TELLING:
+            shown[name] = value
+    return shown
 
 
 def _without_preference(look: _Look, values: dict[str, str], picture: np.ndarray) -> dict[str, str]:

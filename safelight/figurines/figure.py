@@ -17,15 +17,15 @@ def figure(person: Person, coarse: bool = False) -> list[Shape]:
     """All solids of a person.
 
     Args:
-        coarse: without hair, hat and glasses, and with ears even where hair would hide them.
+        coarse: without hair, ears, hat and glasses: nothing tells how the outline of the person goes.
     """
     build = Build.of(person.head)
     shapes = [*_body(person), _head(person, build), *_eyes(person, build), _nose(person, build)]
-    if coarse or person.hair not in HIDES_EARS:
+    if coarse:
+        return shapes
+    if person.hair not in HIDES_EARS:
         shapes += _ears(person, build)
-    if not coarse:
-        shapes += [*hair(person, build), *hat(person, build), *_glasses(person, build)]
-    return shapes
+    return [*shapes, *hair(person, build), *hat(person, build), *_glasses(person, build)]
 
 
 def _head(person: Person, build: Build) -> Shape:

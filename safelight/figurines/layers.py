@@ -1,4 +1,4 @@
-"""Portraits put together from cached parts: the same pixels as ``render.portrait``, a hundred times as often.
+"""Portraits put together from cached parts: the same pixels as ``render.render``, a hundred times as often.
 
 A part (hair, a nose, clothes …) is traced once per shape it can have, coloured once per colour, and kept; a portrait is
 then the nearest of eight layers at every sample, averaged over the samples of a pixel. Only what changes between two
@@ -20,7 +20,7 @@ from safelight.figurines.attributes import ATTRIBUTES, HIDES_EARS
 from safelight.figurines.figure import figure
 from safelight.figurines.palette import BACKGROUND
 from safelight.figurines.person import Person
-from safelight.figurines.render import portrait_camera, shaded
+from safelight.figurines.render import PORTRAIT, shaded, view_camera
 from safelight.figurines.shapes import Shape
 from safelight.figurines.trace import View, trace
 
@@ -54,10 +54,15 @@ _NOBODY: Final = Person(**{name: values[0] for name, values in ATTRIBUTES.items(
 
 
 class Grid(NamedTuple):
-    """A picture of ``size``² pixels with ``per_side``² samples in each."""
+    """A picture of ``size``² pixels with ``per_side``² samples in each, seen from ``azimuth`` and ``elevation``.
+
+    The camera is that of portraits, moved around the figure (`render.view_camera`); degrees.
+    """
 
     size: int
     per_side: int
+    azimuth: float = PORTRAIT["azimuth"]
+    elevation: float = PORTRAIT["elevation"]
 
 
 class Window(NamedTuple):
@@ -190,7 +195,7 @@ def _repainted(solid: Shape, level: float) -> Shape:
 
 @lru_cache(maxsize=8)
 def _view(grid: Grid) -> View:
-    return View.of(portrait_camera(grid.size), grid.per_side)
+    return View.of(view_camera(grid.azimuth, grid.elevation, grid.size), grid.per_side)
 
 
 def _around(there: np.ndarray, grid: Grid) -> Window:

@@ -98,7 +98,8 @@ def render(
         size: draw the same view with this many pixels a side; None = the camera's own size.
         samples: rays per pixel for rgb and mask, a square number: 1 = the centre only, 4 = two each way.
         buffers: what to draw, of `BUFFERS`; "normals" gives both frames.
-        coarse: leave out hair, hat and glasses, as a face model's geometry would.
+        coarse: leave out hair, ears, hat and glasses, as a face model's geometry would: a head, a nose and a body,
+            which do not give away the outline.
 
     Raises:
         UnknownNameError: an unknown buffer.

@@ -10,10 +10,10 @@ import pytest
 
 from safelight.errors import ImageError
 from safelight.figurines.attributes import ATTRIBUTES
-from safelight.figurines.checker import check, read
+from safelight.figurines.checker import check, read, telling
 from safelight.figurines.layers import OPPONENT, PARTS, Canvas, Grid, Window, compose, layer
 from safelight.figurines.person import Person, random_people, visible
-from safelight.figurines.render import portrait
+from safelight.figurines.render import portrait, render, view_camera
 from safelight.figurines.scores import Scores, chance
 
 
@@ -85,6 +85,18 @@ def test_one_wrong_attribute_is_found_and_the_others_stay_right() -> None:
 @cache
 def read_once(person: Person) -> dict[str, str]:
     return read(portrait(person))
+
+
+@pytest.mark.parametrize(("azimuth", "hidden"), [(70.0, set()), (160.0, {"eyes", "mouth", "nose", "mark_side"})])
+def test_a_small_view_from_elsewhere_is_read_for_what_it_shows(azimuth: float, hidden: set[str]) -> None:
+    for person in people()[:2]:
+        shown = telling(asdict(person), azimuth, 15.0)
+        assert not hidden & set(shown)
+        assert {"clothes_color", "background"} <= set(shown)
+        picture = render(person, view_camera(azimuth, 15.0, 64), buffers=("rgb",)).rgb
+        assert picture is not None
+        found = read(picture, azimuth, 15.0)
+        assert {name: found[name] for name in shown} == shown
 
 
 def test_only_what_is_stated_is_answered() -> None:
