@@ -97,7 +97,8 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
     noise = Apart(request.seed, _shape(told.reference), request.cameras.shape[0], told.reference.device)
     options = None if request.sampler else model.options
     chosen = find(request.sampler or model.sampler).bind(model.path, options)
-    job = run(noise, levels, chosen, told, CFG(guidance, prediction=model.prediction))
+    away = preset.led_away(told, told.context)
+    job = run(noise, levels, chosen, told, away, CFG(guidance, prediction=model.prediction))
     answers = evaluator(_in_its_format(model), model.prediction)
     for step in sample(answers, job):
         yield Seen(step.index, step.total, step.last, step.x if step.last else step.denoised, model)

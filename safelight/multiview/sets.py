@@ -8,7 +8,7 @@ from, and what is added on its way, depends on (seed, v) alone: more views leave
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -62,13 +62,21 @@ def evaluator(network: Callable[[Tensor, Tensor, Conditions], Tensor], predictio
 
 
 def run(
-    noise: Apart, levels: list[Level], solver: Solver, told: Conditions, guidance: CFG, *, width: int = 2
+    noise: Apart,
+    levels: list[Level],
+    solver: Solver,
+    told: Conditions,
+    away: Conditions,
+    guidance: CFG,
+    *,
+    width: int = 2,
 ) -> Job:
     """The run that draws one set.
 
     Args:
         levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same.
-        told: one row. width: rows of each network call, 2 where a set and what it is led away from go together.
+        told: one row. away: what guidance leads away from, one row too (``Preset.led_away``).
+        width: rows of each network call, 2 where a set and what it is led away from go together.
     """
     return Job(
         sampler=solver,
@@ -76,12 +84,6 @@ def run(
         x=noise.start() * levels[0].sigma,
         noise=noise,
         guidance=guidance,
-        conds={"cond": told, "uncond": hidden(told)},
+        conds={"cond": told, "uncond": away},
         width=width,
     )
-
-
-def hidden(told: Conditions) -> Conditions:
-    """What guidance leads away from: no reference. Cameras, text and normals stay, so that only the person goes."""
-    reference = None if told.reference is None else torch.zeros_like(told.reference)
-    return replace(told, reference=reference, hidden=None if told.hidden is None else torch.zeros_like(told.hidden))

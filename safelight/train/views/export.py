@@ -41,8 +41,6 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     vae = plan.vae.config(plan.data.size, float(1 / pictures.std()))
     write_json(folder / "vae" / "config.json", {"_class_name": "AutoencoderKL", **asdict(vae)})
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler(plan.path, plan.views.prediction))
-    preset = "figurines-views-normals" if plan.views.normals else "figurines-views"
-    write_json(
-        folder / "safelight.json", {"card": dict(card), "views": preset, "made_by": f"safelight {__version__}"}
-    )
+    notes = {"card": dict(card), "views": plan.views.preset, "made_by": f"safelight {__version__}"}
+    write_json(folder / "safelight.json", notes)
     return folder

@@ -25,6 +25,7 @@ from safelight.figurines.render import PORTRAIT
 from safelight.figurines.sheet import sheet
 from safelight.generate.picture import colours
 from safelight.multiview.network import Conditions
+from safelight.multiview.presets import preset
 from safelight.multiview.sets import Apart, evaluator, run
 from safelight.train.ema import Average
 from safelight.train.journal import save_png
@@ -88,13 +89,14 @@ class Sheet:
         kind, path = self.plan.views.prediction, self.plan.path
         x0 = self.task.latents.pictures
         shape = (x0.shape[2], x0.shape[3], x0.shape[4])
-        guidance = CFG(self.guidance, prediction=kind)
+        guidance, facts = CFG(self.guidance, prediction=kind), preset(self.plan.views.preset)
         jobs = [
             run(
                 Apart(key(SEED, "start", i), shape, len(ORBIT), x0.device),
                 trailing(path, self.steps),
                 find("ddim").bind(path),
                 told,
+                facts.led_away(told, told.context),
                 guidance,
                 width=2 * self.count,
             )

@@ -63,6 +63,11 @@ class Viewing(Drawing):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
 
+    @property
+    def preset(self) -> str:
+        """The name of what is made, in `safelight.multiview.presets`."""
+        return "figurines-views-normals" if self.normals else "figurines-views"
+
     def config(self, latent: int, size: int, context: int = NO_TEXT) -> UNetConfig:
         """The released configuration, told cameras where Stable Diffusion's is told classes."""
         plain = super().config(latent, size, context)
