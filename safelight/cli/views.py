@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     folder, cameras = typed(args.output), _cameras(args)
     ready(cameras, folder, args.export)
     portrait = seen(open_picture(args.portrait))
-    model = load(_located(args.model), pick(args.device))
+    model = load(located(args.model), pick(args.device))
     drawn = _drawn(model, _request(args, portrait, cameras.resized(model.preset.size)))
     return _written(args, model, folder, cameras.resized(model.preset.size), drawn)
 
@@ -119,7 +119,7 @@ def _cameras(args: argparse.Namespace) -> Camera:
     return Camera.orbit(azimuths, elevations, distance=distance, fov=fov, size=64, target=target).to(torch.float32)
 
 
-def _located(name: str) -> Path:
+def located(name: str) -> Path:
     """The folder of a model of views.
 
     Raises:
