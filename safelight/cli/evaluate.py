@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "figurines"
 PROMPTS, CURVE_PROMPTS, SAMPLES = 300, 100, 20
-SUBJECTS = ("figurines", "adapters")
+SUBJECTS = ("figurines", "adapters", "views")
 PROOFS = ("--lora", "--embedding", "--control", "--image-adapter")
 STANDARD = {"prompts": PROMPTS, "steps": None, "guidance": None, "seed": 0, "sampler": None}
 """The trial that is promised something of: only its figures enter the checkout's evidence and a model's card."""
@@ -32,9 +32,10 @@ MOST_ROWS, MOST_NEIGHBOURS = 64, 1_000_000
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``evaluate``."""
     add = parser.add_argument
-    add("subject", choices=SUBJECTS, help="what is judged: models that draw figurines, or adapters for one")
-    add("-m", "--model", metavar="MODEL", default=DEFAULT, help="which model, by name or folder")
+    add("subject", choices=SUBJECTS, help="what is judged: models that draw figurines, adapters for one, or views")
+    add("-m", "--model", metavar="MODEL", help="which model, by name or folder; by default the one that came along")
     add("--prompts", type=int, metavar="N", help="held-out prompts, 1 to 10000; 300 by default, 48 for adapters")
+    add("--people", type=int, metavar="N", help="views: held-out people, 3 to 10000; 100 by default")
     add("--steps", type=int, metavar="N", help="steps of each picture; by default the model's own")
     add("--guidance", type=float, metavar="S", help="guidance; by default the model's own")
     add("--seed", type=int, metavar="N", default=0, help="seed of the first picture, the next has one more")
@@ -72,6 +73,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, write and print; 1 if a promise was not kept."""
+    if args.subject == "views":
+        from safelight.cli.judged import run as judge
+
+        return judge(args)
+    args.model = args.model or DEFAULT
+    if args.people is not None:
+        raise RequestError("--people is of 'evaluate views'; leave it out")
     if args.subject == "adapters":
         from safelight.cli.proofs import run as prove
 

@@ -89,7 +89,7 @@ def _dataset(args: argparse.Namespace) -> int:
     for layer in args.without:
         if layer not in LAYERS:
             raise UnknownNameError("layer", layer, LAYERS)
-    views = tuple(_view(text) for text in args.view or ["0,6"])
+    views = tuple(rigged.angles(text, "--view") for text in args.view or ["0,6"])
     layers = tuple(layer for layer in LAYERS if layer not in args.without)
     always = dict(_pair(text) for text in args.always)
     order = Order(args.count, args.seed, args.split, args.size, views, layers, always, args.caption, args.framed)
@@ -136,14 +136,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise RequestError(f"--always is NAME=VALUE, such as hat=crown, not {text!r}")
     return name.strip(), value.strip()
-
-
-def _view(text: str) -> tuple[float, float]:
-    parts = text.split(",")
-    try:
-        azimuth, elevation = (float(part) for part in parts)
-    except ValueError:
-        azimuth = elevation = float("nan")
-    if not (abs(azimuth) <= 360 and abs(elevation) <= 90):
-        raise RequestError(f"--view is azimuth,elevation in degrees, such as 30,6, not {text!r}")
-    return azimuth, elevation

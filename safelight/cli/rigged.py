@@ -63,6 +63,17 @@ def chosen(args: argparse.Namespace, size: int | None, default: int) -> tuple[Ca
     return checked(views if args.span is None else views.orthographic(args.span)), False
 
 
+def angles(text: str, flag: str) -> tuple[float, float]:
+    """Azimuth and elevation in degrees, such as 30,6; RequestError names the flag."""
+    try:
+        azimuth, elevation = (float(part) for part in text.split(","))
+    except ValueError:
+        azimuth = elevation = math.nan
+    if not (abs(azimuth) <= 360 and abs(elevation) <= 90):
+        raise RequestError(f"{flag} is azimuth,elevation in degrees, such as 30,6, not {text!r}")
+    return azimuth, elevation
+
+
 def _place(text: str) -> tuple[float, float, float]:
     try:
         azimuth, elevation, distance = (float(part) for part in text.split(","))

@@ -48,6 +48,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("verify", "compare a model with the reference, block by block", "verify:arguments", "verify:run"),
     Command("train", "make the default model, or an adapter from pictures", "train:arguments", "train:run"),
     Command("figurines", "draw the people that the default model learned from", "figurines:arguments", "figurines:run"),
+    Command("views", "draw views of a person from a portrait", "views:arguments", "views:run"),
     Command("cameras", "list rigs, print and export the cameras of views", "cameras:arguments", "cameras:run"),
     Command("bench", "measure speed and memory against other programs", "bench:arguments", "bench:run"),
     Command("doctor", "say what this machine has and whether it computes rightly", "doctor:arguments", "doctor:run"),

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from safelight.train.figurines.plan import Plan
     from safelight.train.run import Clock, Progress
 
-FIGURINES = ("figurines", "figurines-words", "figurines-vae")
+FIGURINES = ("figurines", "figurines-words", "figurines-vae", "figurines-views")
 ADAPTERS = ("lora", "textual-inversion", "controlnet", "ip-adapter")
 PICTURES = ("model", "data", "control")
 """Flags of adapters only."""
 DEFAULT = "figurines"
-UNCHECKED = ("portraits",)
+VIEWS = "figurines-views"
+UNCHECKED = ("portraits", "scenes")
 """Stages that do not look at the clock themselves, and lose nothing when they are left."""
 INTERRUPTED = 130
 
@@ -35,7 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "what",
         choices=(*FIGURINES, *ADAPTERS),
-        help="the default model, only its text encoder or its autoencoder; or an adapter, from pictures of one's own",
+        help="the default model, only its text encoder or its autoencoder; the model that draws views; or an adapter, "
+        "from pictures of one's own",
     )
     add("-m", "--model", metavar="MODEL", help="adapters: the model that is taught, by name or folder")
     add("--data", metavar="DIR", help="adapters: the folder of pictures and captions (same name, .txt)")
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     given = [f"--{name}" for name in PICTURES if getattr(args, name) is not None]
     if args.what in FIGURINES and given:
         raise RequestError(f"{args.what} makes its own pictures and model; leave {', '.join(given)} out")
+    if args.what == VIEWS:
+        return views(args)
     return figurines(args) if args.what in FIGURINES else adapter(args)
 
 
@@ -66,16 +70,36 @@ def figurines(args: argparse.Namespace) -> int:
 
     plan = plans.read(Path(args.config) if args.config else None, args.set)
     course = Course(typed(args.run or "runs/figurines"), plan, Clock(args.minutes), str(pick(args.device).device))
-    start = _start(args)
-    with interruptions(course.clock) as interrupted:
-        for stage in course.stages(args.what, start):  # the next is made when the one before it has ended
-            follow(stage, course.clock, UNCHECKED)
-            if course.clock.over:
-                break
+    interrupted = _followed(course.stages(args.what, _start(args)), course.clock)
     made = course.publish() if args.what == "figurines" else None
     if made:
         print(f"model: {made}; draw with it: safelight generate -m {made} 'a person with green hair'")
-    return _ended(course.clock, course.run, interrupted())
+    return _ended(course.clock, course.run, interrupted)
+
+
+def views(args: argparse.Namespace) -> int:
+    """Make the model that draws views of a portrait."""
+    from safelight.runtime.device import pick
+    from safelight.train.run import Clock
+    from safelight.train.views import plan as plans
+    from safelight.train.views.course import Course as Views
+
+    plan = plans.read(Path(args.config) if args.config else None, args.set)
+    course = Views(typed(args.run or f"runs/{VIEWS}"), plan, Clock(args.minutes), str(pick(args.device).device))
+    interrupted = _followed(course.stages(_start(args)), course.clock)
+    if made := course.publish():
+        print(f"model: {made}; draw with it: safelight views -m {made} portrait.png")
+    return _ended(course.clock, course.run, interrupted)
+
+
+def _followed(stages: Iterator[Iterator[Progress]], clock: Clock) -> bool:
+    """Run stages one after the other, each made when the one before it has ended; whether Ctrl-C stopped them."""
+    with interruptions(clock) as interrupted:
+        for stage in stages:
+            follow(stage, clock, UNCHECKED)
+            if clock.over:
+                break
+    return interrupted()
 
 
 def adapter(args: argparse.Namespace) -> int:

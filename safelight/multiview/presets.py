@@ -177,7 +177,7 @@ def _within(low: float, high: float, *, whole: bool = False) -> Callable[[Any], 
 def _rules(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    return all(rule in RULES and (rule == "prompt") == (name == "text") for name, rule in value.items())
+    return all(rule in RULES and (rule != "prompt" or name == "text") for name, rule in value.items())
 
 
 def _latent(value: Any) -> bool:

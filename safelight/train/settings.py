@@ -103,6 +103,13 @@ class Fit:
         return self.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def at_least(record: Any, **least: float) -> None:
+    """Refuse numbers of a record below their least; ConfigError says which."""
+    for name, number in least.items():
+        if getattr(record, name) < number:
+            raise ConfigError(f"{name} = {getattr(record, name)} must be at least {number}")
+
+
 def read_toml(path: Path) -> dict[str, dict[str, Any]]:
     """The sections of a TOML file.
 
@@ -139,6 +146,33 @@ def overridden(tables: Mapping[str, Mapping[str, Any]], changes: Iterable[str]) 
             value = text
         result.setdefault(section, {})[key] = value
     return result
+
+
+def laid_over(defaults: Path, config: Path | None, changes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The sections of a plan: those of ``defaults``, over them those of ``config``, over them ``section.key=value``.
+
+    Raises:
+        ConfigError: see `read_toml` and `overridden`.
+    """
+    tables = read_toml(defaults)
+    for name, table in (read_toml(config) if config else {}).items():
+        tables.setdefault(name, {}).update(table)
+    return overridden(tables, changes)
+
+
+def records(what: str, kinds: Mapping[str, type], tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Every section of a plan as its record; what the tables leave out has its default.
+
+    Args:
+        what: the plan, in errors.
+
+    Raises:
+        UnknownNameError: a section or a key that is not one; lists the nearest. ConfigError: see `section`.
+    """
+    for name in tables:
+        if name not in kinds:
+            raise UnknownNameError(f"section of a {what}", name, kinds)
+    return {name: section(kind, name, tables.get(name, {})) for name, kind in kinds.items()}
 
 
 def section(kind: type[Section], name: str, table: Mapping[str, Any]) -> Section:

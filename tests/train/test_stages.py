@@ -12,7 +12,7 @@ from PIL import Image
 
 from safelight.errors import CheckpointError, ConfigError, FileError, WeightsError
 from safelight.generate.picture import colours
-from safelight.train import checkpoint, journal
+from safelight.train import checkpoint, journal, rendered
 from safelight.train.figurines import autoencoder, portraits, stages
 from safelight.train.figurines.autoencoder import Squeezing
 from safelight.train.figurines.denoising import Denoising, Examples
@@ -188,7 +188,7 @@ def test_rendering_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_workers_are_started_afresh() -> None:
-    with portraits.started(2) as pool:
+    with rendered.started(2) as pool:
         assert pool.submit(kind_of_process).result() == "SpawnProcess"
 
 
@@ -210,7 +210,7 @@ def test_building_the_tasks_leaves_the_global_generator_alone(finished: Path) ->
 
 def test_portraits_of_other_people_are_neither_mixed_nor_overwritten(finished: Path) -> None:
     for seed, size, count in ((2, 32, 8), (1, 64, 8), (1, 32, 9)):
-        with pytest.raises(CheckpointError, match="of other people or another size"):
+        with pytest.raises(CheckpointError, match="of other people, cameras or size"):
             list(portraits.render_all(finished / "data", count, size, seed, 1))
 
 

@@ -16,6 +16,7 @@ from safelight.errors import ConfigError
 from safelight.generate.picture import colours
 from safelight.train.figurines.portraits import Portraits
 from safelight.train.order import first_weights, generator, rows
+from safelight.train.settings import at_least
 from safelight.vae.kl import AutoencoderKL, KLConfig
 
 
@@ -55,9 +56,7 @@ class Vae:
         stride = 2 ** (len(self.channels) - 1)
         if self.crop < stride or self.crop % stride:
             raise ConfigError(f"crop = {self.crop} must be a multiple of {stride}, the pixels per latent")
-        for name, least in (("whole_every", 1), ("patch", 1), ("kl", 0), ("square", 0), ("coarse", 0), ("slope", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be at least {least}")
+        at_least(self, whole_every=1, patch=1, kl=0, square=0, coarse=0, slope=0)
 
     def config(self, size: int, scale: float = 1.0) -> KLConfig:
         """The released configuration for pictures of ``size`` pixels."""
@@ -74,7 +73,7 @@ class Vae:
 
 
 class Squeezing:
-    """The task: give pictures back through 1/48 of their numbers.
+    """The task: give pictures back through a small part of their numbers (the default model's: 1/48).
 
     Args:
         batch: crops per step; a step of whole pictures sees as many pixels.

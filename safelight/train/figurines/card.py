@@ -30,12 +30,17 @@ def card(run: Path, plan: Plan) -> dict[str, Any]:
         "training": {
             stage: f"{steps} steps, {hours:.2f} hours" for stage, (steps, hours) in learned.items() if steps
         },
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
-        if not torch.cuda.is_available()
-        else torch.cuda.get_device_name(),
+        "machine": machine(),
         "limits": "knows only the words of its captions ('safelight generate' names the others); one person, from the "
         "front, on one plain background; the shape of the hair fails first",
     }
+
+
+def machine() -> str:
+    """What this machine computes with, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def history(log: Path) -> tuple[int, float]:

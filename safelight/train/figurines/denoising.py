@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from safelight.core.noise import key
-from safelight.core.path import VP, Level
+from safelight.core.path import VP, Level, vp_scaled_linear, zero_terminal_snr
 from safelight.core.prediction import noised
 from safelight.encoders.clip import ClipText
 from safelight.encoders.tokenizer import ClipTokenizer
@@ -66,6 +66,12 @@ class Drawing:
         if not set(self.attended) <= set(range(len(self.channels))):
             raise ConfigError(f"attended = {list(self.attended)} names a level that is not there, 0 is the finest")
         self.objective()
+
+    @property
+    def path(self) -> VP:
+        """Stable Diffusion's table, stretched to pure noise where the prediction is defined there."""
+        table = vp_scaled_linear()
+        return table if self.prediction == "eps" else zero_terminal_snr(table)
 
     def objective(self) -> Objective:
         """How levels are drawn and errors weighted."""

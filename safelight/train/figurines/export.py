@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight import __version__
+from safelight.core.path import VP
 from safelight.figurines.render import PORTRAIT
 from safelight.train.figurines import portraits
 from safelight.train.figurines.autoencoder import preview_matrix
@@ -66,7 +67,7 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     write_json(folder / "text_encoder" / "config.json", {**heading, **text_config})
     for file in sorted((run / "tokenizer").iterdir()):
         put(folder / "tokenizer" / file.name, file.read_bytes())
-    write_json(folder / "scheduler" / "scheduler_config.json", scheduler(plan))
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler(plan.path, plan.unet.prediction))
     nothing = {name: [None, None] for name in ABSENT}
     index = {"_class_name": "StableDiffusionPipeline", **PARTS, **nothing, "requires_safety_checker": False}
     write_json(folder / "model_index.json", index)
@@ -82,17 +83,21 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     return folder
 
 
-def scheduler(plan: Plan) -> dict[str, Any]:
-    """The released form of the plan's noise path: DDIM over trailing levels, from pure noise where it is defined."""
+def scheduler(path: VP, prediction: str) -> dict[str, Any]:
+    """The released form of a noise path: DDIM over trailing levels, from pure noise where it is defined.
+
+    Args:
+        prediction: of the network, one of ``denoising.PREDICTIONS``.
+    """
     return {
         "_class_name": "DDIMScheduler",
-        "num_train_timesteps": plan.path.steps,
+        "num_train_timesteps": path.steps,
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
-        "rescale_betas_zero_snr": plan.path.ends[0].alpha == 0.0,
+        "rescale_betas_zero_snr": path.ends[0].alpha == 0.0,
         "timestep_spacing": "trailing",
-        "prediction_type": PREDICTIONS[plan.unet.prediction],
+        "prediction_type": PREDICTIONS[prediction],
         "clip_sample": False,
         "set_alpha_to_one": True,
         "steps_offset": 0,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from safelight.encoders.clip import ClipText
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import CheckpointError, WeightsError
 from safelight.train.figurines import portraits
-from safelight.train.figurines.autoencoder import encode_all
+from safelight.train.figurines.autoencoder import Vae, encode_all
 from safelight.train.figurines.plan import Plan
 from safelight.train.run import AVERAGE as AVERAGE
 from safelight.vae.kl import AutoencoderKL
@@ -57,7 +58,30 @@ def load_text(run: Path, plan: Plan, tokenizer: ClipTokenizer) -> ClipText:
     return text.eval().requires_grad_(False)
 
 
-def load_vae(run: Path, plan: Plan) -> AutoencoderKL:
+class Sized(Protocol):
+    """A section of a plan that says how large pictures are."""
+
+    @property
+    def size(self) -> int:
+        """Pixels a side."""
+        ...
+
+
+class Squeezed(Protocol):
+    """A plan with an autoencoder."""
+
+    @property
+    def data(self) -> Sized:
+        """The pictures."""
+        ...
+
+    @property
+    def vae(self) -> Vae:
+        """The autoencoder."""
+        ...
+
+
+def load_vae(run: Path, plan: Squeezed) -> AutoencoderKL:
     """The trained autoencoder, with the decoder that was trained on if there is one, for reading only.
 
     Raises:

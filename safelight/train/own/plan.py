@@ -9,7 +9,7 @@ from typing import Any
 
 from safelight.errors import ConfigError, RequestError, UnknownNameError
 from safelight.train.objective import Objective
-from safelight.train.settings import Fit, overridden, read_toml, section
+from safelight.train.settings import Fit, laid_over, records
 from safelight.weights.folder import typed
 
 PLANS = Path(__file__).with_name("plans")
@@ -218,16 +218,9 @@ def read(what: str, config: str | None = None, changes: Iterable[str] = ()) -> P
         ConfigError: a file that is no TOML, or a value of another type or out of its range.
         UnknownNameError: a section, key or name that is not one; lists the nearest.
     """
-    tables: dict[str, dict[str, Any]] = read_toml(PLANS / f"{what}.toml")
-    for name, table in (read_toml(located(config)) if config else {}).items():
-        tables.setdefault(name, {}).update(table)
-    tables = overridden(tables, changes)
     mine = what.replace("-", "_")
-    kinds = {**SHARED, mine: OWN[what]}
-    for name in tables:
-        if name not in kinds:
-            raise UnknownNameError(f"section of a plan for {what}", name, kinds)
-    made: dict[str, Any] = {name: section(kind, name, tables.get(name, {})) for name, kind in kinds.items()}
+    tables = laid_over(PLANS / f"{what}.toml", located(config) if config else None, changes)
+    made = records(f"plan for {what}", {**SHARED, mine: OWN[what]}, tables)
     return Plan(own=made.pop(mine), **made)
 
 

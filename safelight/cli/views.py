@@ -1,0 +1,204 @@
+"""``safelight views``: draws views of a person from a portrait, as a folder that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safelight.cli import output, rigged
+from safelight.errors import FileError, ImageError, RequestError, UnknownNameError
+from safelight.weights.folder import typed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from safelight.core.camera import Camera
+    from safelight.generate.views import Seen, ViewRequest
+    from safelight.multiview.model import ViewModel
+
+DEFAULT = "figurines-views"
+COUNT = 8
+FRAME_MS = 120
+LEAST, MOST = 0.05, 0.9
+"""The share of a portrait that a figure covers."""
+TRAINED = (-10.0, 30.0)
+"""Elevations in degrees that the models trained here have seen."""
+NORMALS = "portrait.png"
+"""The file in the folder of normals that is of the portrait."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``views``."""
+    add = parser.add_argument
+    add("portrait", metavar="PORTRAIT", help="a picture of a figurine from in front, on a plain background")
+    add("-m", "--model", metavar="MODEL", default=DEFAULT, help="a model of views, by name or folder")
+    add("-n", "--count", type=int, metavar="N", help=f"views all around at one height, 1 to 64; {COUNT} by default")
+    add("--rig", metavar="NAME", help="the angles of a published model's views, such as zero123pp-1.2")
+    add("--camera", metavar="AZ,EL", action="append", help="azimuth and elevation in degrees, such as 30,6; repeatable")
+    add("--normals", metavar="DIR", help=f"coarse normals of the views, 000.png and on, and {NORMALS}")
+    add("--steps", type=int, metavar="N", help="steps; by default the model's own")
+    add("--guidance", type=float, metavar="S", help="how much the portrait leads; by default the model's own")
+    add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
+    add("--sampler", metavar="NAME", help="sampler; by default the model's own")
+    add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
+    add("-o", "--output", metavar="DIR", default="views", help="the new folder; views by default")
+    add("--export", metavar="FORMAT", default="nerfstudio", help="nerfstudio by default, colmap, gsplat, ...")
+    add("--turntable", metavar="FILE.gif", help="also the views in their order, as a film")
+    add("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw, and write a folder with pictures, mattes, cameras and a sheet."""
+    from safelight.generate.file import open_picture
+    from safelight.multiview.export.table import ready
+    from safelight.multiview.model import load
+    from safelight.runtime.device import pick
+
+    if args.turntable and Path(args.turntable).suffix.lower() != ".gif":
+        raise RequestError(f"--turntable writes a GIF; let its name end in .gif, not {Path(args.turntable).name!r}")
+    folder, cameras = typed(args.output), _cameras(args)
+    ready(cameras, folder, args.export)
+    portrait = seen(open_picture(args.portrait))
+    model = load(located(args.model), pick(args.device))
+    drawn = _drawn(model, _request(args, portrait, cameras.resized(model.preset.size)))
+    return _written(args, model, folder, cameras.resized(model.preset.size), drawn)
+
+
+def seen(portrait: Image) -> Image:
+    """The portrait, if there is a figure in it before a plain background.
+
+    Raises:
+        ImageError: there is none.
+    """
+    import numpy as np
+
+    from safelight.adapters.picture import named
+    from safelight.encoders.clip_pixels import flat
+    from safelight.figurines.matte import matte
+
+    share = float(matte(np.asarray(flat(portrait))).mean())
+    if not LEAST <= share <= MOST:
+        raise ImageError(
+            f"the portrait{named(portrait)} shows no figure before a plain background ({share:.0%} of it differ from "
+            "its edge); give one of a figurine, such as 'safelight generate' draws"
+        )
+    return portrait
+
+
+def _cameras(args: argparse.Namespace) -> Camera:
+    """Where the views are taken from: at the portrait's distance, with its lens, which is how the models learned."""
+    import torch
+
+    from safelight.core.camera import Camera
+    from safelight.figurines.render import PORTRAIT
+    from safelight.multiview.bounds import MOST_VIEWS
+    from safelight.multiview.rig import rig
+
+    if sum(given is not None for given in (args.count, args.rig, args.camera)) > 1:
+        raise RequestError("-n, --rig and --camera each say where views are taken from; give one of them")
+    count = COUNT if args.count is None else args.count
+    if not 1 <= count <= MOST_VIEWS:
+        raise RequestError(f"-n is a number from 1 to {MOST_VIEWS}, not {count}")
+    places = [(360.0 * view / count, PORTRAIT["elevation"]) for view in range(count)]
+    if args.rig:
+        azimuth, elevation, _ = rig(args.rig).cameras(None, torch.float64).angles()
+        places = list(zip(azimuth.tolist(), elevation.tolist(), strict=True))
+        print("views are drawn at the portrait's distance and with its lens, at the rig's angles", file=sys.stderr)
+    if args.camera:
+        places = [rigged.angles(text, "--camera") for text in args.camera]
+    azimuths, elevations = torch.tensor(places, dtype=torch.float64).unbind(-1)
+    beyond = [f"{e:g}" for e in elevations.tolist() if not TRAINED[0] <= e <= TRAINED[1]]
+    if beyond:
+        told = f"{TRAINED[0]:g} to {TRAINED[1]:g}"
+        print(f"cameras at {', '.join(beyond)} degrees: trained on {told}; expect these to be worse", file=sys.stderr)
+    distance, fov, target = (PORTRAIT[name] for name in ("distance", "fov", "target"))
+    return Camera.orbit(azimuths, elevations, distance=distance, fov=fov, size=64, target=target).to(torch.float32)
+
+
+def located(name: str) -> Path:
+    """The folder of a model of views.
+
+    Raises:
+        UnknownNameError: neither a folder, nor one that came along.
+    """
+    from safelight.runtime.folders import folders
+
+    known = {place.parent.parent.name: place.parent.parent for place in folders().assets.glob("*/unet/config.json")}
+    known = {each: place for each, place in known.items() if not (place / "model_index.json").exists()}
+    if name in known:
+        return known[name]
+    place = typed(name)
+    if not place.is_dir():
+        raise UnknownNameError("model of views (neither a folder, nor one that came along)", name, known)
+    return place
+
+
+def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> ViewRequest:
+    from safelight.generate.file import open_picture
+    from safelight.generate.views import ViewRequest
+
+    normals: list[Image] = []
+    own = None
+    if args.normals:
+        place = typed(args.normals)
+        if not place.is_dir():
+            raise FileError(f"{place}: no such folder; --normals takes one with 000.png and on")
+        normals = [open_picture(place / f"{view:03d}.png") for view in range(cameras.shape[0])]
+        own = open_picture(place / NORMALS) if (place / NORMALS).is_file() else None
+    return ViewRequest(portrait, cameras, normals, own, args.steps, args.guidance, args.seed, args.sampler)
+
+
+def _drawn(model: ViewModel, request: ViewRequest) -> Seen:
+    from safelight.cli.bar import Bar
+    from safelight.generate.views import draw
+
+    last: Seen | None = None
+    with Bar("drawing", None) as bar:
+        for last in draw(model, request):
+            bar.move(last.step)
+    assert last is not None
+    return last
+
+
+def _written(args: argparse.Namespace, model: ViewModel, folder: Path, cameras: Camera, drawn: Seen) -> int:
+    import numpy as np
+
+    from safelight.figurines.matte import matte
+    from safelight.figurines.render import PORTRAIT
+    from safelight.figurines.sheet import sheet
+    from safelight.multiview.bundle import Bundle
+    from safelight.multiview.export.table import save
+
+    pictures = drawn.pictures()
+    mattes = np.stack([matte(picture) for picture in pictures]).astype(np.float32)
+    save(Bundle(cameras, pictures, mattes), folder, args.export)
+    azimuths, elevations, _ = (part.tolist() for part in cameras.angles(PORTRAIT["target"]))
+    words = [f"{azimuth:.0f}, {elevation:.0f}" for azimuth, elevation in zip(azimuths, elevations, strict=True)]
+    output.put(folder / "sheet.png", output.png(sheet(list(pictures), words)), force=True)
+    told = {"model": model.name, "seed": args.seed, "steps": drawn.step, "azimuth": azimuths, "elevation": elevations}
+    made = {"folder": str(folder), **told}
+    if args.turntable:
+        made["turntable"] = str(_film(typed(args.turntable), pictures))
+    print(json.dumps(made) if args.json else "\n".join(_said(made)))
+    return 0
+
+
+def _film(place: Path, pictures: np.ndarray) -> Path:
+    import io
+
+    from PIL import Image as Pillow
+
+    frames = [Pillow.fromarray(picture) for picture in pictures]
+    data = io.BytesIO()
+    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
+    output.reachable(place.parent)
+    output.put(place, data.getvalue(), force=False)
+    return place
+
+
+def _said(made: dict[str, Any]) -> list[str]:
+    return [made[name] for name in ("folder", "turntable") if name in made]

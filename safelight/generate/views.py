@@ -1,0 +1,150 @@
+"""The task that draws views of a person from a portrait, and from coarse normals where a model reads them.
+
+Axes: V views, [1, Z, V, h, w] latents, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from safelight.adapters.picture import check_hint
+from safelight.core.camera import Camera
+from safelight.core.guidance import CFG
+from safelight.core.sample import sample
+from safelight.core.samplers.table import find
+from safelight.errors import RequestError
+from safelight.generate.picture import to_picture, to_tensor
+from safelight.multiview.answer import evaluator
+from safelight.multiview.bounds import checked
+from safelight.multiview.encode import encoder
+from safelight.multiview.model import ViewModel
+from safelight.multiview.network import Conditions
+from safelight.multiview.sets import Apart, run
+
+MOST_STEPS = 1000
+MOST_GUIDANCE = 100.0
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """What is asked for.
+
+    Attributes:
+        portrait: the person, from the portrait's camera.
+        cameras: [V], 1 to 64, in the world of the model.
+        normals: of every view, coarse, in its camera's axes; for models that read them, which draw without them worse.
+        own_normals: of the portrait.
+        steps, guidance: None for the preset's; guidance 1 leads nowhere.
+        seed: of the set: view v's noise is a function of (seed, v). sampler: None for the model's own.
+    """
+
+    portrait: Image.Image
+    cameras: Camera
+    normals: Sequence[Image.Image] = ()
+    own_normals: Image.Image | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+    sampler: str | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known after a step.
+
+    Attributes:
+        step: done, from 1. total: in all. last: whether these are the finished views.
+        latents: [1, Z, V, h, w], the finished ones, or what the network makes of the views so far.
+    """
+
+    step: int
+    total: int | None
+    last: bool
+    latents: Tensor
+    model: ViewModel = field(repr=False)
+
+    @torch.no_grad()
+    def pictures(self) -> np.ndarray:
+        """uint8 [V, H, W, 3]; decoded one view after the other, so that memory is that of one."""
+        weight = next(self.model.vae.parameters())
+        views = self.model.latent.unscaled(self.latents)[0].transpose(0, 1).to(weight.dtype)
+        decoded = (self.model.vae.decode(view[None]).float() for view in views)
+        return np.stack([np.asarray(to_picture(picture)) for picture in decoded])
+
+
+def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
+    """Draw, telling of every step; the last one holds the finished views.
+
+    Raises:
+        RequestError: numbers out of range, cameras that `checked` refuses, or normals that the model does not read, or
+            of another number than the cameras. ImageError: a picture of another shape.
+    """
+    preset = model.preset
+    steps = preset.steps if request.steps is None else request.steps
+    guidance = preset.guidance if request.guidance is None else request.guidance
+    if not 1 <= steps <= MOST_STEPS:
+        raise RequestError(f"steps are a number from 1 to {MOST_STEPS}, not {steps}")
+    if not 0 <= guidance <= MOST_GUIDANCE:
+        raise RequestError(f"guidance is a number from 0 to {MOST_GUIDANCE:g}, not {guidance:g}")
+    told = conditions(model, request)
+    assert told.reference is not None
+    levels = model.levels(steps)
+    noise = Apart(request.seed, _shape(told.reference), request.cameras.shape[0], told.reference.device)
+    options = None if request.sampler else model.options
+    chosen = find(request.sampler or model.sampler).bind(model.path, options)
+    away = preset.led_away(told, told.context)
+    job = run(noise, levels, chosen, told, away, CFG(guidance, prediction=model.prediction))
+    answers = evaluator(model.network, model.prediction, next(model.network.parameters()))
+    for step in sample(answers, job):
+        yield Seen(step.index, step.total, step.last, step.x if step.last else step.denoised, model)
+
+
+@torch.no_grad()
+def conditions(model: ViewModel, request: ViewRequest) -> Conditions:
+    """What the network is told, one row in float32.
+
+    Raises: see `draw`.
+    """
+    preset, cameras = model.preset, checked(request.cameras)
+    size = (preset.size, preset.size)
+    count = cameras.shape[0]
+    check_hint(request.portrait, size, "the portrait")
+    if request.normals and not preset.shown:
+        raise RequestError(f"{model.name} reads no normals; leave them out, or choose a model that does")
+    if request.normals and len(request.normals) != count:
+        raise RequestError(f"{len(request.normals)} pictures of normals were given for {count} views; give one a view")
+    device = next(model.network.parameters()).device
+    reference = encode(model, [request.portrait])
+    told = Conditions(
+        context=torch.zeros(1, 1, model.network.unet.config.cross_attention_dim, device=device),
+        cameras=encoder(preset.camera).function(cameras.to(torch.float32, device))[None],
+        reference=reference,
+    )
+    if not preset.shown:
+        return told
+    for picture in request.normals:
+        check_hint(picture, size, "the normals")
+    blank = torch.zeros_like(reference)
+    shown = encode(model, request.normals) if request.normals else blank.repeat(count, 1, 1, 1)
+    own = blank if request.own_normals is None else encode(model, [request.own_normals])
+    return Conditions(**vars(told) | {"shown": shown.transpose(0, 1)[None], "beside_reference": own})
+
+
+@torch.no_grad()
+def encode(model: ViewModel, pictures: Sequence[Image.Image]) -> Tensor:
+    """Pictures, fitted to the model's size -> [n, Z, h, w] as the network sees latents, float32."""
+    weight = next(model.vae.parameters())
+    size = (model.preset.size, model.preset.size)
+    each = (model.vae.encode(to_tensor(picture, size).to(weight)).mode().float() for picture in pictures)
+    return model.latent.scaled(torch.cat(list(each)))
+
+
+def _shape(reference: Tensor) -> tuple[int, int, int]:
+    _, channels, height, width = reference.shape
+    return channels, height, width

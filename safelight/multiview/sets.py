@@ -1,0 +1,71 @@
+"""A set of views as one run of a sampler: its noise and its guidance.
+
+Axes: B rows, one set each, Z channels, V views, h w grid. The state of a run is [1, Z, V, h, w]. What view v starts
+from, and what is added on its way, depends on (seed, v) alone: more views leave the noise of earlier ones as it was.
+(What is drawn from it still differs where views read each other; see docs/learn/views.md.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safelight.core.guidance import CFG
+from safelight.core.noise import Fresh, start_noise
+from safelight.core.path import Level
+from safelight.core.run import Solver
+from safelight.core.sample import Job
+from safelight.multiview.network import Conditions
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Fresh noise for every step of a set, each view its own: a ``Noise``.
+
+    Args:
+        shape: of one view, (Z, h, w). views: V. device: where the draws are put.
+    """
+
+    seed: int
+    shape: tuple[int, int, int]
+    views: int
+    device: str | torch.device = "cpu"
+
+    def start(self) -> Tensor:
+        """What the set starts from: [1, Z, V, h, w]; view 0 as a picture of this seed does."""
+        return torch.stack([start_noise(self.seed, self.shape, v) for v in range(self.views)], 2).to(self.device)
+
+    def __call__(self, s: Level, t: Level) -> Tensor:
+        """Unit normal [1, Z, V, h, w] for the step from s to t."""
+        each = (Fresh(self.seed, self.shape, view, self.device) for view in range(self.views))
+        return torch.stack([noise(s, t) for noise in each], 2)
+
+
+def run(
+    noise: Apart,
+    levels: list[Level],
+    solver: Solver,
+    told: Conditions,
+    away: Conditions,
+    guidance: CFG,
+    *,
+    width: int = 2,
+) -> Job:
+    """The run that draws one set.
+
+    Args:
+        levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same.
+        told: one row. away: what guidance leads away from, one row too (``Preset.led_away``).
+        width: rows of each network call, 2 where a set and what it is led away from go together.
+    """
+    return Job(
+        sampler=solver,
+        levels=levels,
+        x=noise.start() * levels[0].sigma,
+        noise=noise,
+        guidance=guidance,
+        conds={"cond": told, "uncond": away},
+        width=width,
+    )

@@ -1,0 +1,1 @@
+"""Trains the model that draws views of a person from one portrait."""

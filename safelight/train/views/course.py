@@ -1,0 +1,70 @@
+"""One run that makes the model of views: its stages in order, and what is published of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safelight.errors import RequestError
+from safelight.train.figurines.card import history, machine
+from safelight.train.figurines.finished import AVERAGE
+from safelight.train.run import Clock, Progress
+from safelight.train.views import stages
+from safelight.train.views.export import export
+from safelight.train.views.plan import Plan
+
+STAGES = ("vae", "views")
+
+
+@dataclass(frozen=True)
+class Course:
+    """One run of training.
+
+    Attributes:
+        run: its folder. plan: every number. clock: says when to stop. device: where networks learn.
+    """
+
+    run: Path
+    plan: Plan
+    clock: Clock
+    device: str
+
+    def stages(self, start: Path | None = None) -> Iterator[Iterator[Progress]]:
+        """The stages in their order; what an earlier run finished ends at once.
+
+        Args:
+            start: a file of averaged weights that the U-Net begins with.
+
+        Raises:
+            RequestError: it is a folder.
+        """
+        if start is not None and start.is_dir():
+            raise RequestError(f"{start}: is a folder; --from takes a run's views/{AVERAGE} here")
+        yield stages.render(self.run, self.plan)
+        yield stages.learn_vae(self.run, self.plan, self.clock, None, self.device)
+        yield stages.learn_views(self.run, self.plan, self.clock, self.device, start)
+
+    def publish(self) -> Path | None:
+        """Put the averaged weights together as a model's folder, finished or not; None before there are any."""
+        if not (self.run / "views" / AVERAGE).is_file():
+            return None
+        return export(self.run, self.plan, self.run / "model", self.card())
+
+    def card(self) -> dict[str, Any]:
+        """What people should know of the model, as far as the run can say it."""
+        data, shown = self.plan.data, "a portrait and coarse normals" if self.plan.views.normals else "a portrait"
+        learned = {stage: history(self.run / stage / "log.jsonl") for stage in STAGES}
+        return {
+            "what": f"draws views of a figurine from {shown}, {data.size}x{data.size}",
+            "data": f"{data.people} people, {data.views} views each, rendered by safelight.figurines (split train, "
+            f"seed {data.seed}); no photographs, no people",
+            "licence": "Apache-2.0, weights and data",
+            "training": {
+                stage: f"{steps} steps, {hours:.2f} hours" for stage, (steps, hours) in learned.items() if steps
+            },
+            "machine": machine(),
+            "limits": "one person on one plain background; cameras at the portrait's distance, with its lens, from 10 "
+            "degrees below to 30 above",
+        }

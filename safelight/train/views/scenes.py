@@ -1,0 +1,98 @@
+"""The training scenes, rendered once: for each person the portrait, and views from cameras on an orbit.
+
+Axes: N people, V views, S pixels. View 0 is the portrait. ``people.npy`` int64 [N, 16] codes, ``orbits.npy`` float32
+[N, V, 2] azimuths and elevations in degrees, ``pictures.npy`` uint8 [N, V, S, S, 3], ``mattes.npy`` uint8 [N, V, S, S]
+(255 = figure only), ``normals.npy`` uint8 [N, V, S, S, 3]: coarse normals, without hair, ears, hat and glasses, in the
+camera's own axes. ``scenes.done`` holds how many people are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from safelight.core.noise import key
+from safelight.figurines.dataset import normal_map
+from safelight.figurines.person import Person
+from safelight.figurines.render import PORTRAIT, render, view_camera
+from safelight.train import rendered
+from safelight.train.figurines.portraits import PEOPLE, codes_of
+
+WHAT, ORBITS = "scenes", "orbits"
+CHUNK = 25
+"""People that are drawn between two reports."""
+ELEVATIONS = (-10.0, 30.0)
+"""The lowest and the highest camera, in degrees."""
+
+
+class Scenes(NamedTuple):
+    """Finished scenes, on disk; see the module for the shapes."""
+
+    pictures: np.ndarray
+    mattes: np.ndarray
+    normals: np.ndarray
+    orbits: np.ndarray
+    codes: np.ndarray
+
+
+def render_all(folder: Path, count: int, views: int, size: int, seed: int, workers: int) -> Iterator[int]:
+    """Render ``count`` training people, each from in front and from ``views`` cameras; yields how many are done.
+
+    A picture is a function of (seed, its numbers), so any number of workers, 1 and up, gives the same files.
+
+    Raises:
+        CheckpointError: the folder holds scenes of other people or of another size.
+        FileError: the disk has no room for all scenes, or the folder cannot be written to.
+    """
+    codes = {PEOPLE: codes_of(count, seed), ORBITS: orbits(count, views, seed)}
+    square = (views + 1, size, size)
+    arrays = {"pictures": (*square, 3), "mattes": square, "normals": (*square, 3)}
+    kept = rendered.Kept(WHAT, codes, arrays)
+    yield from rendered.fill(folder, kept, partial(render_some, size=size), workers, CHUNK)
+
+
+def orbits(count: int, views: int, seed: int) -> np.ndarray:
+    """Where the cameras stand: [count, 1 + views, 2] azimuths, spread over the whole circle, and elevations, degrees.
+
+    A person's azimuths divide the circle into ``views`` parts, one camera somewhere in each, in any order.
+    """
+    rng = np.random.default_rng(key(seed, ORBITS))
+    parts = rng.permuted(np.tile(np.arange(views), (count, 1)), axis=1)
+    azimuths = 360 * (parts + rng.random((count, views))) / views - 180
+    found = np.empty((count, views + 1, 2), np.float32)
+    found[:, 0] = PORTRAIT["azimuth"], PORTRAIT["elevation"]
+    found[:, 1:, 0], found[:, 1:, 1] = azimuths, rng.uniform(*ELEVATIONS, (count, views))
+    return found
+
+
+def render_some(codes: np.ndarray, cameras: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """The arrays of people given by codes [n, 16] and cameras [n, V, 2]."""
+    people = [Person.from_codes(row) for row in codes]
+    drawn = [
+        [view(person, float(azimuth), float(elevation), size) for azimuth, elevation in around]
+        for person, around in zip(people, cameras, strict=True)
+    ]
+    names = ("pictures", "mattes", "normals")
+    return {name: np.stack([[one[i] for one in person] for person in drawn]) for i, name in enumerate(names)}
+
+
+def view(person: Person, azimuth: float, elevation: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture [S, S, 3], its matte [S, S] and its coarse normals [S, S, 3], uint8 each."""
+    camera = view_camera(azimuth, elevation, size)
+    seen = render(person, camera)
+    geometry = render(person, camera, buffers=("normals",), coarse=True)
+    assert seen.rgb is not None and seen.mask is not None and geometry.normals_camera is not None
+    return seen.rgb, np.round(seen.mask * 255).astype(np.uint8), normal_map(geometry.normals_camera)
+
+
+def load(folder: Path) -> Scenes:
+    """The finished scenes of a run, memory-mapped.
+
+    Raises:
+        CheckpointError: they are missing, unfinished or damaged; says what to do.
+    """
+    return Scenes(*rendered.load(folder, WHAT, ("pictures", "mattes", "normals", ORBITS, PEOPLE)))

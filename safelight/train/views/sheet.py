@@ -1,0 +1,125 @@
+"""Sample sheets: what the U-Net draws so far of a few people, each beside the portrait and the true views.
+
+Axes: N people, V views, latents [N, Z, V, h, w]. The people are held out, the noise is their number's own, and nothing
+that training reads is touched. Source: Song et al. 2010.02502 (DDIM, eta 0).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safelight.core.guidance import CFG
+from safelight.core.noise import key
+from safelight.core.sample import sample_many
+from safelight.core.samplers.table import find
+from safelight.core.schedule import trailing
+from safelight.figurines.person import random_people
+from safelight.figurines.render import PORTRAIT
+from safelight.figurines.sheet import sheet
+from safelight.generate.picture import colours
+from safelight.multiview.answer import evaluator
+from safelight.multiview.network import Conditions
+from safelight.multiview.presets import preset
+from safelight.multiview.sets import Apart, run
+from safelight.train.ema import Average
+from safelight.train.journal import save_png
+from safelight.train.views.plan import Plan
+from safelight.train.views.scenes import view
+from safelight.train.views.viewing import Seeing, nothing, told_of
+from safelight.vae.kl import AutoencoderKL
+
+SEED = 20
+"""Of the people and of the noise they are drawn from: the same in every sheet of every run."""
+ORBIT = ((45.0, 0.0), (-90.0, 10.0), (180.0, 20.0), (-45.0, 30.0))
+"""Azimuths and elevations of the views on a sheet, in degrees."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """How sample sheets of one run are drawn.
+
+    Args:
+        vae: on the device of the task. scale: of the latents, as the U-Net sees them.
+        count: people. steps: of DDIM. guidance: see `safelight.core.guidance.CFG`.
+    """
+
+    plan: Plan
+    task: Seeing
+    vae: AutoencoderKL
+    scale: float
+    count: int = 6
+    steps: int = 20
+    guidance: float = 2.0
+
+    @cached_property
+    def true(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures and coarse normals, uint8 [N, 1 + V, S, S, 3] each, of people that training does not see."""
+        people = random_people(np.random.default_rng(key(SEED, "people")), self.count, "test")
+        places = [(PORTRAIT["azimuth"], PORTRAIT["elevation"]), *ORBIT]
+        seen = [[view(person, *at, self.plan.data.size) for at in places] for person in people]
+        return tuple(np.stack([[one[i] for one in each] for each in seen]) for i in (0, 2))  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def draw(self, average: Average, path: Path) -> None:
+        """Write the sheet of the present averages as a PNG: a person a row; above the true views, below the drawn.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        drawn = self.vae.decode(self.latents(average).transpose(1, 2).flatten(0, 1) / self.scale).float().cpu()
+        pixels = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+        made = pixels.unflatten(0, (self.count, len(ORBIT))).numpy()
+        true = self.true[0]
+        rows = [
+            np.concatenate([np.concatenate([*true[i]], 1), np.concatenate([true[i, 0], *made[i]], 1)], 0)
+            for i in range(self.count)
+        ]
+        save_png(sheet(rows, [""] * self.count, columns=1), path)
+
+    def latents(self, average: Average) -> Tensor:
+        """What the averaged weights draw: [N, Z, V, h, w] as the U-Net sees latents, float32."""
+        network = copy.deepcopy(self.task.module).eval()
+        average.copy_to(network)
+        kind, path = self.plan.views.prediction, self.plan.path
+        x0 = self.task.latents.pictures
+        shape = (x0.shape[2], x0.shape[3], x0.shape[4])
+        guidance, facts = CFG(self.guidance, prediction=kind), preset(self.plan.views.preset)
+        jobs = [
+            run(
+                Apart(key(SEED, "start", i), shape, len(ORBIT), x0.device),
+                trailing(path, self.steps),
+                find("ddim").bind(path),
+                told,
+                facts.led_away(told, told.context),
+                guidance,
+                width=2 * self.count,
+            )
+            for i, told in enumerate(self.told)
+        ]
+        final = {place: step.x for place, step in sample_many(evaluator(network, kind, x0), jobs)}
+        return torch.cat([final[i] for i in range(self.count)])
+
+    @cached_property
+    def told(self) -> list[Conditions]:
+        """What the network is told of each person, one row each."""
+        device = self.task.latents.pictures.device
+        cameras = told_of(torch.tensor(ORBIT)[None], self.plan.data.size).to(device)
+        found = []
+        for pictures, normals in zip(*self.true, strict=True):
+            portrait, shown = self.encoded(pictures[:1]), self.encoded(normals)
+            beside = {"shown": shown[1:].transpose(0, 1)[None], "beside_reference": shown[:1]}
+            told = Conditions(context=nothing(1, cameras), cameras=cameras, reference=portrait)
+            found.append(replace(told, **beside) if self.plan.views.normals else told)
+        return found
+
+    def encoded(self, pictures: np.ndarray) -> Tensor:
+        """uint8 [n, S, S, 3] -> [n, Z, h, w] as the U-Net sees latents."""
+        weight = next(self.vae.parameters())
+        return self.vae.encode(colours(pictures).to(weight)).mode().float() * self.scale

@@ -1,0 +1,125 @@
+"""The stages of the default model of views, each a generator of progress: scenes, autoencoder, latents, U-Net.
+
+A stage keeps its files under the run's folder and goes on from what it finds there, as those of
+`safelight.train.figurines.stages` do: ``data/``, ``vae/``, ``views/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safelight.errors import CheckpointError
+from safelight.train.ema import Average
+from safelight.train.figurines.autoencoder import Squeezing, encode_all
+from safelight.train.figurines.finished import encoder_hash, load_vae
+from safelight.train.figurines.portraits import Portraits
+from safelight.train.figurines.stages import named
+from safelight.train.run import Clock, Look, Progress, train
+from safelight.train.views import scenes
+from safelight.train.views.plan import Plan
+from safelight.train.views.scenes import Scenes
+from safelight.train.views.sheet import Sheet
+from safelight.train.views.viewing import Latents, Seeing, told_of
+from safelight.weights.load import read
+from safelight.weights.safetensors import read_header
+from safelight.weights.save import save
+
+
+class Flat:
+    """Pictures of several arrays [N, V, S, S, 3] as one array [P, S, S, 3], read where they are."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self.arrays = [array.reshape(-1, *array.shape[2:]) for array in arrays]
+        self.shape = (sum(map(len, self.arrays)), *self.arrays[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: slice | Sequence[int]) -> np.ndarray:
+        """uint8 [n, S, S, 3]."""
+        numbers = np.arange(len(self))[places]
+        each = len(self.arrays[0])
+        return np.stack([self.arrays[number // each][number % each] for number in numbers])
+
+
+def render(run: Path, plan: Plan) -> Iterator[Progress]:
+    """Render the scenes; close to stop, and go on another day."""
+    data = plan.data
+    for done in scenes.render_all(run / "data", data.people, data.views, data.size, data.seed, data.workers):
+        yield Progress("scenes", done, data.people)
+
+
+def learn_vae(
+    run: Path, plan: Plan, clock: Clock, start: Path | None = None, device: str = "cpu"
+) -> Iterator[Progress]:
+    """Learn the autoencoder of pictures and normals."""
+    fit, seen = plan.vae_fit, finished(run, plan)
+    task = Squeezing(plan.vae, pictures(seen), fit.batch, fit.seed, device)
+    facts = {**named("vae", plan.vae), "data.people": len(seen.codes)}
+    yield from train(task, fit, run / "vae", clock, start, facts)
+
+
+def learn_views(
+    run: Path, plan: Plan, clock: Clock, device: str = "cpu", start: Path | None = None
+) -> Iterator[Progress]:
+    """Cache the latents, then learn the U-Net; with ``sample_every``, draw ``views/samples.png`` on the way."""
+    fit, seen = plan.views_fit, finished(run, plan)
+    yield Progress("latents", 0, 1)
+    latents = cached_latents(run, plan, device)
+    scale = float(1 / latents["pictures"].std())
+    seen_as, normals = (latents[name].to(device) * scale for name in ("pictures", "normals"))
+    known = Latents(seen_as, normals, told_of(torch.from_numpy(np.array(seen.orbits)), plan.data.size).to(device))
+    task = Seeing(plan.views, known, plan.path, fit.batch, fit.seed, fit.steps)
+    facts = {
+        **named("views", plan.views),
+        "data.people": len(seen.codes),
+        "single steps": task.alone,
+        "autoencoder": encoder_hash(run),
+    }
+    look: Look | None = None
+    if fit.sample_every:
+        sheet = Sheet(plan, task, load_vae(run, plan).to(device), scale)
+
+        def look(average: Average, step: int) -> None:
+            sheet.draw(average, run / "views" / "samples.png")
+
+    yield from train(task, fit, run / "views", clock, start, facts, look)
+
+
+def finished(run: Path, plan: Plan) -> Scenes:
+    """The scenes of a run; CheckpointError where they are missing or not of the size that the plan says."""
+    seen = scenes.load(run / "data")
+    edge = seen.pictures.shape[2]
+    if edge != plan.data.size:
+        raise CheckpointError(f"{run / 'data'}: scenes of {edge} pixels a side, but the plan says {plan.data.size}")
+    return seen
+
+
+def pictures(seen: Scenes) -> Portraits:
+    """All pictures and normals of the scenes, as the autoencoder learns them."""
+    return Portraits(Flat([seen.pictures, seen.normals]), seen.codes)
+
+
+def cached_latents(run: Path, plan: Plan, device: str = "cpu") -> dict[str, Tensor]:
+    """Unscaled latents, made once for each encoder: ``pictures`` and ``normals``, [N, V, Z, h, w] on the CPU.
+
+    Raises:
+        CheckpointError: the scenes or the autoencoder are missing. FileError: they cannot be kept.
+    """
+    place, source = run / "data" / "latents.safetensors", encoder_hash(run)
+    seen = finished(run, plan)
+    shape = seen.pictures.shape[:2]
+    if place.exists():
+        header = read_header(place)
+        if header.metadata.get("encoder") == source and header.entries["pictures"].shape[:2] == shape:
+            return dict(read(place))
+    latents = encode_all(load_vae(run, plan).to(device), pictures(seen))
+    both = latents.unflatten(0, (2, *shape))
+    found = {"pictures": both[0].contiguous(), "normals": both[1].contiguous()}
+    save(found, place, metadata={"encoder": source})
+    return found

@@ -1,0 +1,176 @@
+"""Teach a U-Net to draw views of a person from their portrait.
+
+Axes: N people, K views of each, B sets of a step, V views of a set, latents [B, Z, V, h, w]. View 0 of a person is the
+portrait: it stands, clean, in a slot of its own. Source: Wang & Shi 2312.02201, section 3 (the slot); Shi et al.
+2308.16512, section 3.2 (single views and sets by turns); Tang et al. 2412.10209, section 3.3 (normals).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safelight.core.path import VP, Level
+from safelight.core.prediction import noised
+from safelight.errors import ConfigError
+from safelight.families.sd.model import UNet, UNetConfig
+from safelight.figurines.render import view_camera
+from safelight.multiview.encode import encoder
+from safelight.multiview.layouts import layout
+from safelight.multiview.network import Conditions, ViewNetwork
+from safelight.train.figurines.denoising import Drawing
+from safelight.train.objective import draw_shares, error
+from safelight.train.order import first_weights, generator, rows
+
+CAMERA = "pose16"
+"""How the network is told of cameras; see `safelight.multiview.encode`."""
+NO_TEXT = 8
+"""Width of the one token of zeros that stands where a U-Net reads a text."""
+
+
+@dataclass(frozen=True)
+class Viewing(Drawing):
+    """The U-Net's shape and what it is taught; see `safelight.train.figurines.denoising.Drawing`.
+
+    Attributes:
+        empty: share of sets whose portrait is hidden, 0 to 1: what guidance leads away from.
+        layout: who reads whom in self-attention, a name of `safelight.multiview.layouts.LAYOUTS`.
+        counts: how many views a set may have, each as often.
+        single: share of the run, 0 to 1, at whose beginning sets have one view.
+        normals: whether coarse normals are shown beside the latents.
+        bare: share of sets whose normals are hidden, 0 to 1.
+
+    Raises:
+        ConfigError: a number out of its range. UnknownNameError: no such layout or prediction.
+    """
+
+    channels: tuple[int, ...] = (64, 96, 128)
+    attended: tuple[int, ...] = (1, 2)
+    layout: str = "dense"
+    counts: tuple[int, ...] = (1, 2, 4)
+    single: float = 0.25
+    normals: bool = False
+    bare: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layout(self.layout)
+        if not self.counts or min(self.counts) < 1:
+            raise ConfigError(f"counts = {list(self.counts)} must name numbers of views, 1 and up")
+        for name in ("single", "bare"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
+
+    @property
+    def preset(self) -> str:
+        """The name of what is made, in `safelight.multiview.presets`."""
+        return "figurines-views-normals" if self.normals else "figurines-views"
+
+    def config(self, latent: int, size: int, context: int = NO_TEXT) -> UNetConfig:
+        """The released configuration, told cameras where Stable Diffusion's is told classes."""
+        plain = super().config(latent, size, context)
+        said = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": encoder(CAMERA).channels}
+        return UNetConfig.from_dict({**vars(plain), **said, "in_channels": latent * (1 + self.normals)})
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What is learned from: scaled latents [N, 1 + K, Z, h, w] of pictures and of coarse normals, on one device, and
+    what the network is told of their cameras, [N, 1 + K, C].
+    """
+
+    pictures: Tensor
+    normals: Tensor
+    cameras: Tensor
+
+
+def told_of(orbits: Tensor, size: int) -> Tensor:
+    """What the network is told of cameras at [..., 2] azimuths and elevations in degrees: [..., C]."""
+    flat = orbits.reshape(-1, 2).tolist()
+    one = encoder(CAMERA).function
+    told = torch.stack([one(view_camera(azimuth, elevation, size)) for azimuth, elevation in flat])
+    return told.reshape(*orbits.shape[:-1], -1).float()
+
+
+class Seeing:
+    """The task: say, of the noisy views of a person and their portrait, what the prediction should be.
+
+    Args:
+        steps: of the whole run, of which ``viewing.single`` is a share.
+        batch: pictures of a step, portraits included; a step has as many sets as fit.
+    """
+
+    def __init__(self, viewing: Viewing, latents: Latents, path: VP, batch: int, seed: int, steps: int) -> None:
+        count = latents.pictures.shape[1] - 1
+        if max(viewing.counts) > count:
+            raise ConfigError(f"counts = {list(viewing.counts)}, but there are {count} views of each person")
+        shape, device = latents.pictures.shape, latents.pictures.device
+        with first_weights(seed):
+            unet = UNet(viewing.config(shape[2], shape[3]))
+            self.module = ViewNetwork(unet, layout(viewing.layout), slot=True).to(device)
+        self.viewing, self.latents, self.batch, self.seed = viewing, latents, batch, seed
+        self.alone = int(viewing.single * steps)
+        self.objective = viewing.objective()
+        self.table: tuple[Level, ...] = tuple(path.trained(k) for k in range(path.steps))
+
+    def count(self, step: int) -> int:
+        """How many views the sets of a step have."""
+        if step < self.alone:
+            return 1
+        at = torch.randint(len(self.viewing.counts), (1,), generator=generator(self.seed, step, "count"))
+        return self.viewing.counts[int(at)]
+
+    def loss(self, step: int, part: slice) -> Tensor:
+        """The weighted error of the prediction.
+
+        Raises:
+            ConfigError: so few sets fit that the parts of a batch cannot be equally long.
+        """
+        views = self.count(step)
+        sets = max(1, self.batch // (views + 1))
+        length = part.stop - part.start
+        if sets * length % self.batch:
+            raise ConfigError(
+                f"{sets} sets of {views} views do not divide into {self.batch // length} equal parts; "
+                "lower accumulate or raise batch"
+            )
+        part = slice(part.start * sets // self.batch, part.stop * sets // self.batch)
+        x0, told = self.example(step, sets, views)
+        shares = draw_shares(self.objective, sets, generator(self.seed, step, "levels"))
+        levels = [self.table[int(share * len(self.table))] for share in shares.clamp(max=1 - 1e-6).tolist()][part]
+        eps = torch.randn(x0.shape, generator=generator(self.seed, step, "noise")).to(x0.device)[part]
+        x0 = x0[part]
+        t = torch.tensor([level.t for level in levels], device=x0.device)
+        mine = Conditions(**{name: tensor[part] for name, tensor in vars(told).items() if tensor is not None})
+        output = self.module(noised(x0, eps, levels), t, mine)
+        return error(self.viewing.prediction, self.objective, output, x0, eps, levels)
+
+    def example(self, step: int, sets: int, views: int) -> tuple[Tensor, Conditions]:
+        """Clean views [B, Z, V, h, w] of a step, and what is told of them."""
+        most = max(1, self.batch // 2)  # so that a step of any number of views goes on where the one before it was
+        people = torch.tensor(rows(self.seed, step, most, len(self.latents.pictures)))[:sets]
+        count = self.latents.pictures.shape[1] - 1
+        draw = generator(self.seed, step, "views")
+        chosen = torch.stack([torch.randperm(count, generator=draw)[:views] + 1 for _ in range(sets)])
+        pictures, cameras = self.latents.pictures, self.latents.cameras
+        x0 = pictures[people[:, None], chosen].transpose(1, 2)
+        hidden = torch.rand(sets, 2, generator=generator(self.seed, step, "hidden"))
+        seen = (hidden[:, 0] >= self.viewing.empty).to(x0)[:, None, None, None]
+        told = Conditions(
+            context=nothing(sets, x0),
+            cameras=cameras[people[:, None], chosen],
+            reference=pictures[people, 0] * seen,
+        )
+        if not self.viewing.normals:
+            return x0, told
+        shown = (hidden[:, 1] >= self.viewing.bare).to(x0)[:, None, None, None]
+        normals = self.latents.normals
+        beside = normals[people[:, None], chosen].transpose(1, 2) * shown[..., None]
+        return x0, Conditions(**vars(told) | {"shown": beside, "beside_reference": normals[people, 0] * shown})
+
+
+def nothing(rows: int, like: Tensor) -> Tensor:
+    """[rows, 1, `NO_TEXT`], what stands where a text would be read."""
+    return like.new_zeros(rows, 1, NO_TEXT)

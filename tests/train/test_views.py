@@ -1,0 +1,158 @@
+"""The model of views is learned: a step depends on its number alone, and a killed run goes on to the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from safelight.core.camera import Camera
+from safelight.errors import ConfigError, RequestError, UnknownNameError
+from safelight.generate.views import ViewRequest, draw
+from safelight.multiview.model import load
+from safelight.runtime.device import pick
+from safelight.train.run import Clock
+from safelight.train.views import stages
+from safelight.train.views.export import export
+from safelight.train.views.plan import Plan, read
+from safelight.train.views.scenes import load as load_scenes
+from safelight.train.views.viewing import Latents, Seeing
+
+NEVER = Clock(None)
+TINY = (
+    *("data.people=4", "data.views=3", "data.size=16", "data.workers=1"),
+    *("vae.channels=[4,4,8]", "vae.groups=4", "vae.crop=16", "vae_fit.steps=2", "vae_fit.batch=4"),
+    *("views.channels=[8,16]", "views.attended=[1]", "views.heads=2", "views.groups=4", "views.counts=[1,3]"),
+    *("views_fit.steps=4", "views_fit.batch=8", "views_fit.save_every=2", "views_fit.precision=fp32"),
+    *("vae_fit.precision=fp32", "views_fit.sample_every=4"),
+)
+
+
+def tiny(*changes: str) -> Plan:
+    return read(None, [*TINY, *changes])
+
+
+def end(stage: object) -> None:
+    for _ in stage:  # type: ignore[attr-defined]
+        pass
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("views")
+    end(stages.render(run, tiny()))
+    end(stages.learn_vae(run, tiny(), NEVER))
+    return run
+
+
+def latents(normals: float = 1.0) -> Latents:
+    g = torch.Generator().manual_seed(0)
+    pictures = torch.randn(5, 4, 4, 4, 4, generator=g)
+    return Latents(pictures, pictures * normals, torch.randn(5, 4, 16, generator=g))
+
+
+def seeing(*changes: str, batch: int = 8, steps: int = 10) -> Seeing:
+    plan = tiny(*changes)
+    return Seeing(plan.views, latents(), plan.path, batch, 0, steps)
+
+
+@pytest.mark.parametrize("normals", [False, True])
+def test_a_run_is_drawn_and_goes_on_to_the_same_bits(normals: bool, rendered: Path) -> None:
+    changes = [f"views.normals={str(normals).lower()}"]
+    found = []
+    for name, stops in (("whole", (4,)), ("killed", (2, 4))):
+        run = rendered.with_name(f"{rendered.name}-{name}-{normals}")
+        run.mkdir()
+        for part in ("data", "vae"):
+            (run / part).symlink_to(rendered / part)
+        for stop in stops:
+            begun = stages.learn_views(run, tiny(*changes), NEVER)
+            for progress in begun:
+                if progress.stage == "views" and progress.done == stop:
+                    break
+            begun.close() if stop < 4 else end(begun)
+        found.append((run / "views/average.safetensors").read_bytes())
+    assert found[0] == found[1]
+    assert (run / "views/samples.png").stat().st_size > 1000
+
+
+def test_sets_of_one_view_come_first_then_all_counts() -> None:
+    task = seeing("views.single=0.3", steps=100)
+    counts = [task.count(step) for step in range(100)]
+    assert set(counts[:30]) == {1} and set(counts[30:]) == {1, 3}
+    assert counts == [seeing("views.single=0.3", steps=100).count(step) for step in range(100)]
+
+
+def test_what_a_set_holds_belongs_together_and_portraits_are_hidden_now_and_then() -> None:
+    task = seeing("views.empty=0.5", "views.bare=0.5", "views.normals=true", batch=40)
+    known = task.latents
+    hidden = bare = 0
+    for step in range(20):
+        x0, told = task.example(step, 10, 3)
+        assert told.reference is not None and told.cameras is not None and told.shown is not None
+        for i in range(10):
+            person = next(n for n in range(5) if (known.pictures[n, 1:] == x0[i, :, 0]).all(dim=(1, 2, 3)).any())
+            for v in range(3):
+                view = next(k for k in range(1, 4) if torch.equal(known.pictures[person, k], x0[i, :, v]))
+                assert torch.equal(told.cameras[i, v], known.cameras[person, view])
+                if told.shown[i].any():
+                    assert torch.equal(told.shown[i, :, v], known.normals[person, view])
+            if told.reference[i].any():
+                assert torch.equal(told.reference[i], known.pictures[person, 0])
+            hidden += not bool(told.reference[i].any())
+            bare += not bool(told.shown[i].any())
+    assert 60 < hidden < 140 and 60 < bare < 140
+
+
+def test_the_loss_hears_the_portrait_and_the_cameras() -> None:
+    task = seeing("views.single=0", "views.empty=0")
+    for p in task.module.parameters():
+        torch.nn.init.normal_(p, 0, 0.2, generator=torch.Generator().manual_seed(len(p.shape)))
+    plain = task.loss(3, slice(0, 8))
+    assert torch.equal(plain, task.loss(3, slice(0, 8)))
+    for part in (task.latents.cameras, task.latents.pictures[:, 0]):
+        part.neg_()
+        assert not torch.equal(plain, task.loss(3, slice(0, 8)))
+
+
+def test_plans_that_cannot_be_are_refused() -> None:
+    for changes, kind in (
+        (["views.counts=[0]"], ConfigError),
+        (["views.single=2"], ConfigError),
+        (["views.layout=dens"], UnknownNameError),
+        (["data.people=0"], ConfigError),
+        (["views.no=1"], UnknownNameError),
+        (["portraits.count=1"], UnknownNameError),
+    ):
+        with pytest.raises(kind):
+            tiny(*changes)
+    with pytest.raises(ConfigError, match="there are 3 views"):
+        seeing("views.counts=[1,4]")
+    with pytest.raises(ConfigError, match="equal parts"):
+        seeing("views.single=0", "views.counts=[3]").loss(0, slice(0, 2))
+
+
+def test_what_is_published_loads_and_draws_what_the_run_would(rendered: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for part in ("data", "vae"):
+        (run / part).symlink_to(rendered / part)
+    end(stages.learn_views(run, tiny(), NEVER))
+    model = load(export(run, tiny(), tmp_path / "model", {"what": "a test"}), pick("cpu"))
+    assert model.preset.name == "figurines-views"
+    cameras = Camera.orbit(torch.tensor([0.0, 90.0, 180.0]), 10.0, 8.0, 24.0, 16)
+    portrait = Image.fromarray(load_scenes(run / "data").pictures[0, 0])
+    asked = ViewRequest(portrait, cameras, steps=2, seed=3)
+    *_, last = draw(model, asked)
+    assert last.last and last.step == 2 and last.pictures().shape == (3, 64, 64, 3)
+    *_, again = draw(model, asked)
+    assert torch.equal(last.latents, again.latents)
+    *_, other = draw(model, replace(asked, seed=4))
+    assert not torch.equal(last.latents, other.latents)
+    with pytest.raises(RequestError, match="reads no normals"):
+        list(draw(model, replace(asked, normals=[portrait] * 3)))
+    with pytest.raises(RequestError, match="steps"):
+        list(draw(model, replace(asked, steps=0)))
