@@ -14,13 +14,12 @@ from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
     from safelight.evaluate.evidence import Finding
     from safelight.evaluate.views.trial import Exam
     from safelight.multiview.model import ViewModel
 
-PEOPLE, MOST, SHOWN = 100, 10_000, 6
+PEOPLE, MOST = 100, 10_000
 DEFAULT = "figurines-views"
 OTHERS = ("prompts", "floors", "curves", "neighbours", "card", "lora", "embedding", "control", "image_adapter")
 
@@ -31,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from safelight.cli.views import located
     from safelight.evaluate.evidence import claim, record
     from safelight.evaluate.origin import origin
+    from safelight.evaluate.views.drawn import contact_sheet
     from safelight.multiview.model import load
     from safelight.runtime.device import pick
     from safelight.train.journal import save_png
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{found.value:>8g}  {found.bar or '':<8} {found.claim} ({found.unit})  {verdict}", flush=True)
             failed += found.holds is False
         if args.sheet and place:
-            save_png(_sheet(held, views), place.with_name(f"{place.stem}-sheet.png"))
+            save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet.png"))
     return 1 if failed else 0
 
 
@@ -72,19 +72,6 @@ def _findings(name: str, held: Exam, views: np.ndarray, watch: Watch) -> Iterato
         said = {"ground truth": report.of_truth, "constant grey": report.of_grey}.get(row)
         yield from said(floors[row]) if said else report.of_floor(row, floors[row])
     yield from report.of_model(name, measure(views, held, cores(), watch), floors)
-
-
-def _sheet(held: Exam, views: np.ndarray) -> Image:
-    """The first people, two rows each: the portrait and the true views, then what was drawn."""
-    import numpy as np
-
-    from safelight.figurines.sheet import sheet
-
-    pairs = []
-    for true, mine in list(zip(held.truths, views, strict=True))[:SHOWN]:
-        above, below = ([true.reference, *row] for row in (true.pictures, mine))
-        pairs.append(np.concatenate([np.concatenate(above, 1), np.concatenate(below, 1)], 0))
-    return sheet(pairs, [""] * len(pairs), columns=1)
 
 
 def _place(args: argparse.Namespace) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safelight.cli import output, rigged
-from safelight.errors import FileError, ImageError, RequestError, UnknownNameError
+from safelight.errors import FileError, RequestError, UnknownNameError
 from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 DEFAULT = "figurines-views"
 COUNT = 8
 FRAME_MS = 120
-LEAST, MOST = 0.05, 0.9
-"""The share of a portrait that a figure covers."""
 TRAINED = (-10.0, 30.0)
 """Elevations in degrees that the models trained here have seen."""
 NORMALS = "portrait.png"
@@ -54,6 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw, and write a folder with pictures, mattes, cameras and a sheet."""
     from safelight.generate.file import open_picture
+    from safelight.generate.views import of_a_figure
     from safelight.multiview.export.table import ready
     from safelight.multiview.model import load
     from safelight.runtime.device import pick
@@ -62,31 +61,10 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError(f"--turntable writes a GIF; let its name end in .gif, not {Path(args.turntable).name!r}")
     folder, cameras = typed(args.output), _cameras(args)
     ready(cameras, folder, args.export)
-    portrait = seen(open_picture(args.portrait))
+    portrait = of_a_figure(open_picture(args.portrait))
     model = load(located(args.model), pick(args.device))
     drawn = _drawn(model, _request(args, portrait, cameras.resized(model.preset.size)))
     return _written(args, model, folder, cameras.resized(model.preset.size), drawn)
-
-
-def seen(portrait: Image) -> Image:
-    """The portrait, if there is a figure in it before a plain background.
-
-    Raises:
-        ImageError: there is none.
-    """
-    import numpy as np
-
-    from safelight.adapters.picture import named
-    from safelight.encoders.clip_pixels import flat
-    from safelight.figurines.matte import matte
-
-    share = float(matte(np.asarray(flat(portrait))).mean())
-    if not LEAST <= share <= MOST:
-        raise ImageError(
-            f"the portrait{named(portrait)} shows no figure before a plain background ({share:.0%} of it differ from "
-            "its edge); give one of a figurine, such as 'safelight generate' draws"
-        )
-    return portrait
 
 
 def _cameras(args: argparse.Namespace) -> Camera:
@@ -105,18 +83,18 @@ def _cameras(args: argparse.Namespace) -> Camera:
         raise RequestError(f"-n is a number from 1 to {MOST_VIEWS}, not {count}")
     places = [(360.0 * view / count, PORTRAIT["elevation"]) for view in range(count)]
     if args.rig:
-        azimuth, elevation, _ = rig(args.rig).cameras(None, torch.float64).angles()
+        azimuth, elevation, _ = rig(args.rig).cameras(None).angles()
         places = list(zip(azimuth.tolist(), elevation.tolist(), strict=True))
         print("views are drawn at the portrait's distance and with its lens, at the rig's angles", file=sys.stderr)
     if args.camera:
         places = [rigged.angles(text, "--camera") for text in args.camera]
-    azimuths, elevations = torch.tensor(places, dtype=torch.float64).unbind(-1)
+    azimuths, elevations = torch.tensor(places).unbind(-1)
     beyond = [f"{e:g}" for e in elevations.tolist() if not TRAINED[0] <= e <= TRAINED[1]]
     if beyond:
         told = f"{TRAINED[0]:g} to {TRAINED[1]:g}"
         print(f"cameras at {', '.join(beyond)} degrees: trained on {told}; expect these to be worse", file=sys.stderr)
     distance, fov, target = (PORTRAIT[name] for name in ("distance", "fov", "target"))
-    return Camera.orbit(azimuths, elevations, distance=distance, fov=fov, size=64, target=target).to(torch.float32)
+    return Camera.orbit(azimuths, elevations, distance=distance, fov=fov, size=64, target=target)
 
 
 def located(name: str) -> Path:
@@ -165,17 +143,15 @@ def _drawn(model: ViewModel, request: ViewRequest) -> Seen:
 
 
 def _written(args: argparse.Namespace, model: ViewModel, folder: Path, cameras: Camera, drawn: Seen) -> int:
-    import numpy as np
-
-    from safelight.figurines.matte import matte
     from safelight.figurines.render import PORTRAIT
     from safelight.figurines.sheet import sheet
-    from safelight.multiview.bundle import Bundle
+    from safelight.generate.views import bundle
     from safelight.multiview.export.table import save
 
-    pictures = drawn.pictures()
-    mattes = np.stack([matte(picture) for picture in pictures]).astype(np.float32)
-    save(Bundle(cameras, pictures, mattes), folder, args.export)
+    made_of = bundle(drawn, cameras)
+    pictures = made_of.pictures
+    assert pictures is not None
+    save(made_of, folder, args.export)
     azimuths, elevations, _ = (part.tolist() for part in cameras.angles(PORTRAIT["target"]))
     words = [f"{azimuth:.0f}, {elevation:.0f}" for azimuth, elevation in zip(azimuths, elevations, strict=True)]
     output.put(folder / "sheet.png", output.png(sheet(list(pictures), words)), force=True)

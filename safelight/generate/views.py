@@ -13,15 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from safelight.adapters.picture import check_hint
+from safelight.adapters.picture import check_hint, named
 from safelight.core.camera import Camera
 from safelight.core.guidance import CFG
 from safelight.core.sample import sample
 from safelight.core.samplers.table import find
-from safelight.errors import RequestError
+from safelight.encoders.clip_pixels import flat
+from safelight.errors import ImageError, RequestError
+from safelight.figurines.matte import matte
 from safelight.generate.picture import to_picture, to_tensor
 from safelight.multiview.answer import evaluator
 from safelight.multiview.bounds import checked
+from safelight.multiview.bundle import Bundle
 from safelight.multiview.encode import encoder
 from safelight.multiview.model import ViewModel
 from safelight.multiview.network import Conditions
@@ -29,6 +32,8 @@ from safelight.multiview.sets import Apart, run
 
 MOST_STEPS = 1000
 MOST_GUIDANCE = 100.0
+FIGURE = (0.05, 0.9)
+"""The least and the largest share of a portrait that a figure covers."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,27 @@ class Seen:
         views = self.model.latent.unscaled(self.latents)[0].transpose(0, 1).to(weight.dtype)
         decoded = (self.model.vae.decode(view[None]).float() for view in views)
         return np.stack([np.asarray(to_picture(picture)) for picture in decoded])
+
+
+def of_a_figure(portrait: Image.Image) -> Image.Image:
+    """The portrait, if there is a figure in it before a plain background.
+
+    Raises:
+        ImageError: there is none.
+    """
+    share = float(matte(np.asarray(flat(portrait))).mean())
+    if not FIGURE[0] <= share <= FIGURE[1]:
+        raise ImageError(
+            f"the portrait{named(portrait)} shows no figure before a plain background ({share:.0%} of it differ from "
+            "its edge); give one of a figurine, such as 'safelight generate' draws"
+        )
+    return portrait
+
+
+def bundle(seen: Seen, cameras: Camera) -> Bundle:
+    """The views with their cameras, and mattes that are read from the pictures: figures before a plain background."""
+    pictures = seen.pictures()
+    return Bundle(cameras, pictures, np.stack([matte(picture) for picture in pictures]).astype(np.float32))
 
 
 def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:

@@ -16,6 +16,7 @@ EXCEPT = {
             *("safelight/multiview/rig.py", "safelight/multiview/export/colmap.py"),
             *("safelight/multiview/export/facelift.py", "safelight/multiview/export/found.py"),
             *("safelight/multiview/export/gsplat.py", "safelight/multiview/export/nerfstudio.py"),
+            "safelight/multiview/zero123plus/model.py",
         ),
         "cameras in files and tables, on the CPU: what is written comes back",
     ),

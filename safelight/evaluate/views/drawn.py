@@ -16,6 +16,7 @@ from safelight.evaluate.figurines.pictures import Tell
 from safelight.evaluate.views.truth import Truth
 from safelight.figurines.dataset import normal_map
 from safelight.figurines.render import portrait_camera, render
+from safelight.figurines.sheet import sheet
 from safelight.generate.views import ViewRequest, draw
 from safelight.multiview.model import ViewModel
 
@@ -65,3 +66,12 @@ def _coarse(true: Truth, camera: Camera) -> Image.Image:
     normals = render(true.person, camera, buffers=("normals",), coarse=True).normals_camera
     assert normals is not None
     return Image.fromarray(normal_map(normals))
+
+
+def contact_sheet(truths: Sequence[Truth], views: np.ndarray, count: int = 6) -> Image.Image:
+    """The first ``count`` people, two rows each: the portrait and the true views, and beneath what was drawn."""
+    pairs = []
+    for true, mine in list(zip(truths, views, strict=True))[:count]:
+        above, below = ([true.reference, *row] for row in (true.pictures, mine))
+        pairs.append(np.concatenate([np.concatenate(above, 1), np.concatenate(below, 1)], 0))
+    return sheet(pairs, [""] * len(pairs), columns=1)

@@ -55,11 +55,14 @@ class Seeing:
         with first_weights(seed):
             encoder = ClipVision(config(plan))
             network = IpNetwork(shape(plan, unet))
-        for number in network.plan.pairs:  # at first a picture says nothing
-            nn.init.zeros_(network.layer(number).to_v_ip.weight)
+        layers = numbered(unet)
+        with torch.no_grad():  # as the released adapters began: a picture's tokens are read as words are
+            for number in network.plan.pairs:
+                for ours, its in ((network.layer(number).to_k_ip, "to_k"), (network.layer(number).to_v_ip, "to_v")):
+                    ours.weight.copy_(getattr(layers[number], its).weight)
         self.module = nn.ModuleDict({"sees": encoder, "reads": network}).to(device)
         self.encoder, self.network = encoder, network
-        self.numbers = {layer.name: number for number, layer in enumerate(numbered(unet))}
+        self.numbers = {layer.name: number for number, layer in enumerate(layers)}
 
     def loss(self, step: int, part: slice) -> Tensor:
         """The weighted error of the prediction."""
