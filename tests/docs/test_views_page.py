@@ -34,7 +34,8 @@ def test_every_preset_and_every_input_has_a_row() -> None:
         cells = rows()[name]
         told = {"token": "one token, beside the latents", "ramp": "bank and ramp"}.get(row.picture, "none")
         assert cells[1] == (f"`{row.camera}`" if row.camera else "none"), name
-        assert cells[2] == ("slot and tokens" if row.slot else told), name
+        slot = "slot and tokens" if row.tokens else "slot"
+        assert cells[2] == (slot if row.slot else told), name
         assert cells[-1] in (row.weights, "none are public"), name
 
 
