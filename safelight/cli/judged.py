@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safelight.cli import verdicts
 from safelight.cli.watch import Watch
-from safelight.errors import FileError, RequestError
-from safelight.weights.folder import typed
+from safelight.errors import RequestError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +27,6 @@ def run(args: argparse.Namespace) -> int:
     """Judge, write and print; 1 if a promise was not kept."""
     place = _place(args)
     from safelight.cli.views import located
-    from safelight.evaluate.evidence import claim, record
     from safelight.evaluate.origin import origin
     from safelight.evaluate.views.drawn import contact_sheet
     from safelight.multiview.model import load
@@ -36,16 +34,11 @@ def run(args: argparse.Namespace) -> int:
     from safelight.train.journal import save_png
 
     model = load(located(args.model or DEFAULT), pick(args.device))
-    source, watch, failed = origin(_command(args, model)), Watch(), 0
-    with watch:
+    flags = ("people", "steps", "guidance", "sampler")
+    source = origin(verdicts.again(args, "views", "-m", model.name, flags=flags))
+    with Watch() as watch:
         held, views = _drawn(args, model, watch)
-        for finding in _findings(model.name, held, views, watch):
-            found = claim(finding, source)
-            if place:
-                record(place, [found])
-            verdict = {True: "holds", False: "DOES NOT HOLD", None: ""}[found.holds]
-            print(f"{found.value:>8g}  {found.bar or '':<8} {found.claim} ({found.unit})  {verdict}", flush=True)
-            failed += found.holds is False
+        failed = verdicts.told(_findings(model.name, held, views, watch), source, place)
         if args.sheet and place:
             save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet.png"))
     return 1 if failed else 0
@@ -85,22 +78,8 @@ def _place(args: argparse.Namespace) -> Path | None:
         raise RequestError(f"{', '.join(strange)} is of another subject than views; leave it out")
     if not 3 <= _count(args) <= MOST:
         raise RequestError(f"people number between 3 (they are shuffled) and {MOST}, not {args.people}")
-    if args.sheet and not args.output:
-        raise RequestError("--sheet needs -o FILE: its picture is written beside that file")
-    place = typed(args.output) if args.output else None
-    if place and not place.parent.is_dir():
-        raise FileError(f"{place.parent}: no such folder; make it or choose another with -o")
-    return place
+    return verdicts.beside(args)
 
 
 def _count(args: argparse.Namespace) -> int:
     return PEOPLE if args.people is None else int(args.people)
-
-
-def _command(args: argparse.Namespace, model: ViewModel) -> str:
-    """The command that does this again, without folders of this machine."""
-    words = ["safelight", "evaluate", "views", "-m", model.name]
-    for name in ("people", "steps", "guidance", "sampler"):
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", str(value)]
-    return shlex.join([*words, *(["--seed", str(args.seed)] if args.seed else [])])

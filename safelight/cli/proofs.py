@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
+from safelight.cli import verdicts
 from safelight.cli.watch import Watch
 from safelight.errors import FileError, RequestError
 from safelight.weights.folder import typed
@@ -18,26 +18,19 @@ OTHERS = ("floors", "curves", "neighbours", "card")
 def run(args: argparse.Namespace) -> int:
     """Judge, write and print; 1 if a promise was not kept."""
     place = _place(args)
-    from safelight.evaluate.evidence import claim, record
     from safelight.evaluate.figurines.adapters import Files, Trial, contact_sheet, prove
     from safelight.evaluate.figurines.pictures import Settings
     from safelight.evaluate.origin import cores, origin
     from safelight.generate.pipe import load
     from safelight.train.journal import save_png
 
-    source, watch = origin(_command(args)), Watch()
+    source = origin(_command(args))
     settings = Settings(args.steps, args.guidance, args.seed, args.sampler, 0, cores())
     pipe = load(args.model, device=args.device)
-    failed = 0
-    with watch:
+    with Watch() as watch:
         trial = Trial(pipe, _count(args), settings, watch)
-        for finding in prove(trial, Files(*(getattr(args, name) for name in FILES))):
-            found = claim(finding, source)
-            if place:
-                record(place, [found])
-            held = {True: "holds", False: "DOES NOT HOLD", None: ""}[found.holds]
-            print(f"{found.value:>8g}  {found.bar or '':<8} {found.claim} ({found.unit})  {held}", flush=True)
-            failed += found.holds is False
+        found = prove(trial, Files(*(getattr(args, name) for name in FILES)))
+        failed = verdicts.told(found, source, place)
         if args.sheet and place:
             save_png(contact_sheet(trial), place.with_name(f"{place.stem}-sheet.png"))
     return 1 if failed else 0
@@ -60,12 +53,7 @@ def _place(args: argparse.Namespace) -> Path | None:
         file = getattr(args, name)
         if file and not typed(file).is_file():
             raise FileError(f"{file}: no such file; --{name} takes what 'safelight train' exported")
-    if args.sheet and not args.output:
-        raise RequestError("--sheet needs -o FILE: its picture is written beside that file")
-    place = typed(args.output) if args.output else None
-    if place and not place.parent.is_dir():
-        raise FileError(f"{place.parent}: no such folder; make it or choose another with -o")
-    return place
+    return verdicts.beside(args)
 
 
 def _count(args: argparse.Namespace) -> int:
@@ -74,11 +62,9 @@ def _count(args: argparse.Namespace) -> int:
 
 def _command(args: argparse.Namespace) -> str:
     """The command that does this again, without folders of this machine."""
-    words = ["safelight", "evaluate", "adapters", "-m", Path(args.model).name]
+    judged = []
     for name in FILES:
         if value := getattr(args, name):
-            words += [f"--{name.replace('_', '-')}", Path(value).name]
-    for name in ("prompts", "steps", "guidance", "sampler"):
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", str(value)]
-    return shlex.join([*words, *(["--seed", str(args.seed)] if args.seed else [])])
+            judged += [f"--{name.replace('_', '-')}", Path(value).name]
+    flags = ("prompts", "steps", "guidance", "sampler")
+    return verdicts.again(args, "adapters", "-m", Path(args.model).name, *judged, flags=flags)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safelight.cli import output, rigged
-from safelight.errors import FileError, RequestError, UnknownNameError
+from safelight.errors import ExistsError, FileError, RequestError, UnknownNameError
 from safelight.weights.folder import typed
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 DEFAULT = "figurines-views"
 COUNT = 8
 FRAME_MS = 120
-TRAINED = (-10.0, 30.0)
-"""Elevations in degrees that the models trained here have seen."""
 NORMALS = "portrait.png"
 """The file in the folder of normals that is of the portrait."""
 
@@ -61,6 +59,10 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError(f"--turntable writes a GIF; let its name end in .gif, not {Path(args.turntable).name!r}")
     folder, cameras = typed(args.output), _cameras(args)
     ready(cameras, folder, args.export)
+    if args.turntable:
+        output.reachable(typed(args.turntable).parent)
+        if typed(args.turntable).exists():
+            raise ExistsError(f"{typed(args.turntable)}: exists; name another with --turntable")
     portrait = of_a_figure(open_picture(args.portrait))
     model = load(located(args.model), pick(args.device))
     drawn = _drawn(model, _request(args, portrait, cameras.resized(model.preset.size)))
@@ -75,6 +77,7 @@ def _cameras(args: argparse.Namespace) -> Camera:
     from safelight.figurines.render import PORTRAIT
     from safelight.multiview.bounds import MOST_VIEWS
     from safelight.multiview.rig import rig
+    from safelight.train.views.scenes import ELEVATIONS
 
     if sum(given is not None for given in (args.count, args.rig, args.camera)) > 1:
         raise RequestError("-n, --rig and --camera each say where views are taken from; give one of them")
@@ -89,9 +92,10 @@ def _cameras(args: argparse.Namespace) -> Camera:
     if args.camera:
         places = [rigged.angles(text, "--camera") for text in args.camera]
     azimuths, elevations = torch.tensor(places).unbind(-1)
-    beyond = [f"{e:g}" for e in elevations.tolist() if not TRAINED[0] <= e <= TRAINED[1]]
+    low, high = ELEVATIONS
+    beyond = [f"{e:g}" for e in elevations.tolist() if not low <= e <= high]
     if beyond:
-        told = f"{TRAINED[0]:g} to {TRAINED[1]:g}"
+        told = f"{low:g} to {high:g}"
         print(f"cameras at {', '.join(beyond)} degrees: trained on {told}; expect these to be worse", file=sys.stderr)
     distance, fov, target = (PORTRAIT[name] for name in ("distance", "fov", "target"))
     return Camera.orbit(azimuths, elevations, distance=distance, fov=fov, size=64, target=target)
@@ -110,6 +114,10 @@ def located(name: str) -> Path:
     if name in known:
         return known[name]
     place = typed(name)
+    if name == DEFAULT and not place.is_dir():
+        raise RequestError(
+            "no model of views comes along yet; 'safelight train figurines-views' makes one, which -m then names"
+        )
     if not place.is_dir():
         raise UnknownNameError("model of views (neither a folder, nor one that came along)", name, known)
     return place
@@ -171,7 +179,6 @@ def _film(place: Path, pictures: np.ndarray) -> Path:
     frames = [Pillow.fromarray(picture) for picture in pictures]
     data = io.BytesIO()
     frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
-    output.reachable(place.parent)
     output.put(place, data.getvalue(), force=False)
     return place
 

@@ -141,7 +141,7 @@ def conditions(model: ViewModel, request: ViewRequest) -> Conditions:
     size = (preset.size, preset.size)
     count = cameras.shape[0]
     check_hint(request.portrait, size, "the portrait")
-    if request.normals and not preset.shown:
+    if (request.normals or request.own_normals) and not preset.shown:
         raise RequestError(f"{model.name} reads no normals; leave them out, or choose a model that does")
     if request.normals and len(request.normals) != count:
         raise RequestError(f"{len(request.normals)} pictures of normals were given for {count} views; give one a view")

@@ -1,7 +1,6 @@
 """A model of views, loaded: the network of a preset with its autoencoder and its schedule.
 
-The folder is a released one (``unet``, ``vae``, ``scheduler``); ``safelight.json`` there, or the caller, names its
-preset.
+The folder is a released one (``unet``, ``vae``, ``scheduler``); ``safelight.json`` there names its preset.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from safelight.runtime.device import Place
 from safelight.vae.kl import AutoencoderKL
 from safelight.vae.latent import LatentSpec
 from safelight.weights.folder import read_json, weight_files
+from safelight.weights.sound import unsound
 
 NOTES = "safelight.json"
 
@@ -59,30 +59,37 @@ class ViewModel:
         return (self.network, self.vae)
 
 
-def load(folder: Path, place: Place, name: str = "") -> ViewModel:
+def load(folder: Path, place: Place) -> ViewModel:
     """Read a folder.
 
     Args:
         place: device and number format.
-        name: the preset; by default the one that the folder names.
 
     Raises:
-        WeightsError, ConfigError: it is no model of views, or damaged. UnknownNameError: there is no such preset.
+        WeightsError, ConfigError: it is no model of views, damaged, or of a preset that reads what is not encoded here.
+        UnknownNameError: there is no such preset.
     """
     if not folder.is_dir():
         raise WeightsError(f"{folder}: is no folder; a model of views is one with unet, vae and scheduler")
     notes = read_json(folder / NOTES) if (folder / NOTES).is_file() else {}
-    told = name or notes.get("views")
+    told = notes.get("views")
     if not isinstance(told, str) or not told:
-        raise ConfigError(f"{folder}: names no preset of views in {NOTES}; name one with --preset")
+        made = "safelight train figurines-views"
+        raise ConfigError(f"{folder}: names no preset of views in {NOTES}; it is to be what '{made}' published")
     chosen = preset(told)
-    if reads := [each for each in ("text", "hidden") if chosen.unconditional.get(each, "keep") != "keep"]:
-        raise ConfigError(f"{folder}: {chosen.title} reads {' and '.join(reads)}, which are not encoded here yet")
+    if not chosen.slot or chosen.tokens or chosen.unconditional.get("text") != "keep":
+        raise ConfigError(
+            f"{folder}: {chosen.title} reads {', '.join(chosen.inputs)}, not all of which are encoded here; in Python, "
+            "safelight.multiview has its network"
+        )
     network = load_views(folder, chosen)
     vae = load_kl(folder / "vae")
     plan = scheduler.read_of(folder, read_json(folder / "scheduler" / "scheduler_config.json"))
     for module in (network, vae):
         module.to(place.device, place.dtype).requires_grad_(False)
+        if broken := unsound(module):
+            kind = type(module).__name__
+            raise WeightsError(f"{folder}: the tensor {broken} of {kind} holds what is no number in {place.dtype}")
     files = [folder / "scheduler" / "scheduler_config.json"]
     for part in ("unet", "vae"):
         files += [folder / part / "config.json", *weight_files(folder / part)]

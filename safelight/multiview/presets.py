@@ -5,11 +5,9 @@ The facts stand in ``presets.toml``, which also says what every field means.
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ from safelight.multiview.encode import ENCODERS
 from safelight.multiview.layouts import LAYOUTS
 from safelight.multiview.network import Conditions
 from safelight.multiview.rig import rigs
+from safelight.multiview.table import rows, sound, within
 
 FILE: Final = Path(__file__).with_name("presets.toml")
 RULES: Final = ("prompt", "zeros", "keep", "drop", "grey")
@@ -126,24 +125,11 @@ def read(path: Path) -> dict[str, Preset]:
     Raises:
         ConfigError: it is no such file: names the preset and what is wrong with it.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a table of presets ({error})") from None
-    return {name: _row(f"{path}: preset {name!r}", name, row) for name, row in tables.items()}
+    return {name: _row(where, name, row) for where, name, row in rows(path, "preset", Preset)}
 
 
-def _row(where: str, name: str, row: Any) -> Preset:
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where} is not a table")
-    known = {field.name for field in fields(Preset)} - {"name"}
-    if strange := sorted(set(row) - known):
-        raise ConfigError(f"{where} has unknown keys: {', '.join(strange)}")
-    if missing := sorted(known - set(row)):
-        raise ConfigError(f"{where} lacks {', '.join(missing)}")
-    for key, good in CHECKS.items():
-        if not good(row[key]):
-            raise ConfigError(f"{where}: {key} cannot be {str(row[key])[:60]}")
+def _row(where: str, name: str, row: dict[str, Any]) -> Preset:
+    sound(where, row, {key: good(row[key]) for key, good in CHECKS.items()})
     told: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     made = Preset(name=name, **told)
     if set(made.unconditional) != set(made.inputs):
@@ -167,11 +153,7 @@ def _list(value: Any) -> bool:
 
 
 def _within(low: float, high: float, *, whole: bool = False) -> Callable[[Any], bool]:
-    def good(value: Any) -> bool:
-        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value) and low <= value <= high
-
-    return good
+    return partial(within, low=low, high=high, whole=whole)
 
 
 def _rules(value: Any) -> bool:

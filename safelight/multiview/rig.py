@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safelight.core.camera import Camera
 from safelight.core.similarity import Similarity
 from safelight.errors import ConfigError, UnknownNameError
 from safelight.multiview.bounds import MOST_VIEWS
+from safelight.multiview.table import rows, sound, within
 
 FILE = Path(__file__).with_name("rigs.toml")
 _LISTS = ("azimuths", "elevations", "assumed")
@@ -90,21 +89,10 @@ def read(path: Path) -> dict[str, Rig]:
     Raises:
         ConfigError: it is no such file: names the rig and what is wrong with it.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a table of rigs ({error})") from None
-    return {name: _row(f"{path}: rig {name!r}", name, row) for name, row in tables.items()}
+    return {name: _row(where, name, row) for where, name, row in rows(path, "rig", Rig, optional=("fov", "span"))}
 
 
-def _row(where: str, name: str, row: Any) -> Rig:
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where} is not a table")
-    known = {field.name for field in fields(Rig)} - {"name"}
-    if strange := sorted(set(row) - known):
-        raise ConfigError(f"{where} has unknown keys: {', '.join(strange)}")
-    if missing := sorted(known - {"fov", "span"} - set(row)):
-        raise ConfigError(f"{where} lacks {', '.join(missing)}")
+def _row(where: str, name: str, row: dict[str, Any]) -> Rig:
     if ("fov" in row) == ("span" in row):
         raise ConfigError(f"{where} needs a fov (perspective) or a span (orthographic), one of the two")
     views = len(row["azimuths"]) if isinstance(row["azimuths"], list) else 0
@@ -118,25 +106,18 @@ def _row(where: str, name: str, row: Any) -> Rig:
 def _values(where: str, row: dict[str, Any], views: int) -> None:
     """ConfigError where a value is of another kind or out of its range."""
     angles = [*row["azimuths"], *row["elevations"]] if views else []
-    sound = {
+    good = {
         "title": isinstance(row["title"], str),
         "source": isinstance(row["source"], str) and bool(row["source"]),
         "note": isinstance(row["note"], str),
-        "azimuths": 1 <= views <= MOST_VIEWS and all(_within(angle, -360, 360) for angle in angles),
-        "elevations": len(row["elevations"]) == views and all(_within(angle, -90, 90) for angle in row["elevations"]),
-        "distance": _within(row["distance"], 1e-3, 1e6),
-        "fov": "fov" not in row or _within(row["fov"], 1e-3, 179.999),
-        "span": "span" not in row or _within(row["span"], 1e-6, 1e6),
-        "size": isinstance(row["size"], int) and _within(row["size"], 1, 8192),
-        "turn": _within(row["turn"], -360, 360),
+        "azimuths": 1 <= views <= MOST_VIEWS and all(within(angle, -360, 360) for angle in angles),
+        "elevations": len(row["elevations"]) == views and all(within(angle, -90, 90) for angle in row["elevations"]),
+        "distance": within(row["distance"], 1e-3, 1e6),
+        "fov": "fov" not in row or within(row["fov"], 1e-3, 179.999),
+        "span": "span" not in row or within(row["span"], 1e-6, 1e6),
+        "size": within(row["size"], 1, 8192, whole=True),
+        "turn": within(row["turn"], -360, 360),
         "relative": isinstance(row["relative"], bool),
         "assumed": isinstance(row["assumed"], list) and set(row["assumed"]) <= set(row),
     }
-    for key, good in sound.items():
-        if not good:
-            raise ConfigError(f"{where}: {key} cannot be {str(row[key])[:60]}")
-
-
-def _within(value: Any, low: float, high: float) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
+    sound(where, row, good)

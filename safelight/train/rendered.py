@@ -19,9 +19,6 @@ import numpy as np
 from safelight.errors import CheckpointError, FileError
 from safelight.weights.save import write
 
-CHUNK = 250
-"""Rows that are drawn between two reports."""
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -48,7 +45,7 @@ def fill(
     kept: Kept,
     draw: Callable[..., Mapping[str, np.ndarray]],
     workers: int,
-    chunk: int = CHUNK,
+    chunk: int,
 ) -> Iterator[int]:
     """Draw what is not there yet; yields how many rows are done. What an earlier run finished is kept.
 
@@ -56,7 +53,7 @@ def fill(
 
     Args:
         draw: parts of the codes, in their order -> the rows of every array; can be sent to another process.
-        workers: processes, 1 and up.
+        workers: processes, 1 and up. chunk: rows that are drawn between two reports.
 
     Raises:
         CheckpointError: the folder holds rows of other codes or of other shapes.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from safelight.errors import CheckpointError
+from safelight.figurines.matte import matte
 from safelight.figurines.render import PORTRAIT, portrait
 from safelight.train.figurines.portraits import codes_of
 from safelight.train.views import scenes
@@ -50,8 +51,8 @@ def test_coarse_normals_do_not_show_the_hat(tmp_path: Path) -> None:
     codes = codes_of(40, SEED)
     hats = [scenes.Person.from_codes(row) for row in codes]
     hat = next(person for person in hats if person.hat == "top hat")
-    picture, matte, normals = scenes.view(hat, 30.0, 10.0, 32)
-    figure = (normals.astype(int) - 128).__abs__().sum(-1) > 6
-    assert (matte > 127).any(1).argmax() + 2 < figure.any(1).argmax()
-    assert (figure & (matte > 127)).sum() > 0.9 * figure.sum()
+    picture, normals = scenes.view(hat, 30.0, 10.0, 32)
+    figure, outline = (np.abs(normals.astype(int) - 128)).sum(-1) > 6, matte(picture)
+    assert outline.any(1).argmax() + 2 < figure.any(1).argmax()
+    assert (figure & outline).sum() > 0.9 * figure.sum()
     assert picture.shape == (32, 32, 3)

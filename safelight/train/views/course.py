@@ -14,6 +14,7 @@ from safelight.train.run import Clock, Progress
 from safelight.train.views import stages
 from safelight.train.views.export import export
 from safelight.train.views.plan import Plan
+from safelight.train.views.scenes import ELEVATIONS
 
 STAGES = ("vae", "views")
 
@@ -65,6 +66,6 @@ class Course:
                 stage: f"{steps} steps, {hours:.2f} hours" for stage, (steps, hours) in learned.items() if steps
             },
             "machine": machine(),
-            "limits": "one person on one plain background; cameras at the portrait's distance, with its lens, from 10 "
-            "degrees below to 30 above",
+            "limits": "one person on one plain background; cameras at the portrait's distance, with its lens, at "
+            f"elevations from {ELEVATIONS[0]:g} to {ELEVATIONS[1]:g} degrees",
         }

@@ -1,9 +1,9 @@
 """The training scenes, rendered once: for each person the portrait, and views from cameras on an orbit.
 
 Axes: N people, V views, S pixels. View 0 is the portrait. ``people.npy`` int64 [N, 16] codes, ``orbits.npy`` float32
-[N, V, 2] azimuths and elevations in degrees, ``pictures.npy`` uint8 [N, V, S, S, 3], ``mattes.npy`` uint8 [N, V, S, S]
-(255 = figure only), ``normals.npy`` uint8 [N, V, S, S, 3]: coarse normals, without hair, ears, hat and glasses, in the
-camera's own axes. ``scenes.done`` holds how many people are finished.
+[N, V, 2] azimuths and elevations in degrees, ``pictures.npy`` and ``normals.npy`` uint8 [N, V, S, S, 3]; normals are
+coarse, without hair, ears, hat and glasses, in the camera's own axes. ``scenes.done`` holds how many people are
+finished.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from safelight.train import rendered
 from safelight.train.figurines.portraits import PEOPLE, codes_of
 
 WHAT, ORBITS = "scenes", "orbits"
+DRAWN = ("pictures", "normals")
 CHUNK = 25
 """People that are drawn between two reports."""
 ELEVATIONS = (-10.0, 30.0)
@@ -33,7 +34,6 @@ class Scenes(NamedTuple):
     """Finished scenes, on disk; see the module for the shapes."""
 
     pictures: np.ndarray
-    mattes: np.ndarray
     normals: np.ndarray
     orbits: np.ndarray
     codes: np.ndarray
@@ -49,9 +49,7 @@ def render_all(folder: Path, count: int, views: int, size: int, seed: int, worke
         FileError: the disk has no room for all scenes, or the folder cannot be written to.
     """
     codes = {PEOPLE: codes_of(count, seed), ORBITS: orbits(count, views, seed)}
-    square = (views + 1, size, size)
-    arrays = {"pictures": (*square, 3), "mattes": square, "normals": (*square, 3)}
-    kept = rendered.Kept(WHAT, codes, arrays)
+    kept = rendered.Kept(WHAT, codes, dict.fromkeys(DRAWN, (views + 1, size, size, 3)))
     yield from rendered.fill(folder, kept, partial(render_some, size=size), workers, CHUNK)
 
 
@@ -76,17 +74,16 @@ def render_some(codes: np.ndarray, cameras: np.ndarray, size: int) -> dict[str, 
         [view(person, float(azimuth), float(elevation), size) for azimuth, elevation in around]
         for person, around in zip(people, cameras, strict=True)
     ]
-    names = ("pictures", "mattes", "normals")
-    return {name: np.stack([[one[i] for one in person] for person in drawn]) for i, name in enumerate(names)}
+    return {name: np.stack([[one[i] for one in person] for person in drawn]) for i, name in enumerate(DRAWN)}
 
 
-def view(person: Person, azimuth: float, elevation: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture [S, S, 3], its matte [S, S] and its coarse normals [S, S, 3], uint8 each."""
+def view(person: Person, azimuth: float, elevation: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture and its coarse normals, uint8 [S, S, 3] each."""
     camera = view_camera(azimuth, elevation, size)
-    seen = render(person, camera)
+    seen = render(person, camera, buffers=("rgb",))
     geometry = render(person, camera, buffers=("normals",), coarse=True)
-    assert seen.rgb is not None and seen.mask is not None and geometry.normals_camera is not None
-    return seen.rgb, np.round(seen.mask * 255).astype(np.uint8), normal_map(geometry.normals_camera)
+    assert seen.rgb is not None and geometry.normals_camera is not None
+    return seen.rgb, normal_map(geometry.normals_camera)
 
 
 def load(folder: Path) -> Scenes:
@@ -95,4 +92,4 @@ def load(folder: Path) -> Scenes:
     Raises:
         CheckpointError: they are missing, unfinished or damaged; says what to do.
     """
-    return Scenes(*rendered.load(folder, WHAT, ("pictures", "mattes", "normals", ORBITS, PEOPLE)))
+    return Scenes(*rendered.load(folder, WHAT, (*DRAWN, ORBITS, PEOPLE)))

@@ -59,12 +59,11 @@ class Sheet:
     guidance: float = 2.0
 
     @cached_property
-    def true(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures and coarse normals, uint8 [N, 1 + V, S, S, 3] each, of people that training does not see."""
+    def true(self) -> np.ndarray:
+        """Pictures and coarse normals, uint8 [N, 1 + V, 2, S, S, 3], of people that training does not see."""
         people = random_people(np.random.default_rng(key(SEED, "people")), self.count, "test")
         places = [(PORTRAIT["azimuth"], PORTRAIT["elevation"]), *ORBIT]
-        seen = [[view(person, *at, self.plan.data.size) for at in places] for person in people]
-        return tuple(np.stack([[one[i] for one in each] for each in seen]) for i in (0, 2))  # type: ignore[return-value]
+        return np.array([[view(person, *at, self.plan.data.size) for at in places] for person in people])
 
     @torch.no_grad()
     def draw(self, average: Average, path: Path) -> None:
@@ -76,7 +75,7 @@ class Sheet:
         drawn = self.vae.decode(self.latents(average).transpose(1, 2).flatten(0, 1) / self.scale).float().cpu()
         pixels = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
         made = pixels.unflatten(0, (self.count, len(ORBIT))).numpy()
-        true = self.true[0]
+        true = self.true[:, :, 0]
         rows = [
             np.concatenate([np.concatenate([*true[i]], 1), np.concatenate([true[i, 0], *made[i]], 1)], 0)
             for i in range(self.count)
@@ -112,8 +111,8 @@ class Sheet:
         device = self.task.latents.pictures.device
         cameras = told_of(torch.tensor(ORBIT)[None], self.plan.data.size).to(device)
         found = []
-        for pictures, normals in zip(*self.true, strict=True):
-            portrait, shown = self.encoded(pictures[:1]), self.encoded(normals)
+        for views in self.true:
+            portrait, shown = self.encoded(views[:1, 0]), self.encoded(views[:, 1])
             beside = {"shown": shown[1:].transpose(0, 1)[None], "beside_reference": shown[:1]}
             told = Conditions(context=nothing(1, cameras), cameras=cameras, reference=portrait)
             found.append(replace(told, **beside) if self.plan.views.normals else told)

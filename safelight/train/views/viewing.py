@@ -57,6 +57,8 @@ class Viewing(Drawing):
     def __post_init__(self) -> None:
         super().__post_init__()
         layout(self.layout)
+        if self.detail:
+            raise ConfigError(f"detail = {self.detail} weighs places of a portrait; views are turned, so leave it at 0")
         if not self.counts or min(self.counts) < 1:
             raise ConfigError(f"counts = {list(self.counts)} must name numbers of views, 1 and up")
         for name in ("single", "bare"):
