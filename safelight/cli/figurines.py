@@ -31,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what all have, such as hat=crown; repeatable",
     )
     data.add_argument("--caption", metavar="TEXT", default="", help="of every picture, instead of what it shows")
+    data.add_argument("--thorough", action="store_true", help="captions that say all that is seen")
     data.add_argument("--framed", action="store_true", help="with a golden frame, which no portrait has")
     around = kinds.add_parser(
         "views", help="one person from every camera of a rig, for other programs", allow_abbrev=False
@@ -92,7 +93,8 @@ def _dataset(args: argparse.Namespace) -> int:
     views = tuple(rigged.angles(text, "--view") for text in args.view or ["0,6"])
     layers = tuple(layer for layer in LAYERS if layer not in args.without)
     always = dict(_pair(text) for text in args.always)
-    order = Order(args.count, args.seed, args.split, args.size, views, layers, always, args.caption, args.framed)
+    said = {"caption": args.caption, "framed": args.framed, "thorough": args.thorough}
+    order = Order(args.count, args.seed, args.split, args.size, views, layers, always, **said)
     folder = typed(args.folder)
     with Bar("drawing", order.count, every=30) as bar:
         for done in write(folder, order):

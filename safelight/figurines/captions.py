@@ -17,7 +17,7 @@ from safelight.figurines import lexicon
 from safelight.figurines.parser import misfits, parse
 from safelight.figurines.person import Person, visible
 
-__all__ = ["FRAMES", "MAX_PIECES", "caption", "describe", "parse", "unknown_words", "words"]
+__all__ = ["FRAMES", "MAX_PIECES", "caption", "describe", "everything", "parse", "unknown_words", "words"]
 
 #: ceiling on words and punctuation marks of a caption, so that a tokenizer trained on captions stays under 60 tokens.
 MAX_PIECES = 52
@@ -340,6 +340,12 @@ def caption(person: Person, rng: np.random.Generator) -> tuple[str, dict[str, st
     names = list(seen)
     chosen = set(rng.choice(len(names), size=_how_many(len(names), rng), replace=False).tolist())
     stated = {name: seen[name] for i, name in enumerate(names) if i in chosen}
+    return describe(stated, rng), stated
+
+
+def everything(person: Person, rng: np.random.Generator) -> tuple[str, dict[str, str]]:
+    """Describe all that is visible of a person from the front; as `caption`."""
+    stated = dict(visible(person))
     return describe(stated, rng), stated
 
 

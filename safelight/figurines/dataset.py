@@ -27,7 +27,7 @@ from PIL import Image
 from safelight.core.camera import Camera
 from safelight.errors import RequestError, UnknownNameError
 from safelight.figurines.attributes import ATTRIBUTES
-from safelight.figurines.captions import caption
+from safelight.figurines.captions import caption, everything
 from safelight.figurines.frame import framed
 from safelight.figurines.person import Person, random_people
 from safelight.figurines.render import Render, render, view_camera
@@ -58,6 +58,7 @@ class Order:
         always: values that everybody has, attribute -> value; the people are then of no split.
         caption: of every picture; empty for one that describes it.
         framed: whether every picture has a golden frame (`safelight.figurines.frame`).
+        thorough: whether captions state all that is seen from in front, and not a part of it.
 
     Raises:
         RequestError: a number out of range, or no views.
@@ -73,12 +74,15 @@ class Order:
     always: Mapping[str, str] = field(default_factory=dict)
     caption: str = ""
     framed: bool = False
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.seed < 0 or not self.views:
             raise RequestError("a data set needs a count of 1 or more, a seed of 0 or more and at least one view")
         if not 16 <= self.size <= 2048:
             raise RequestError(f"the size of a picture lies between 16 and 2048 pixels, not {self.size}")
+        if self.caption and self.thorough:
+            raise RequestError("captions are one text for all, or say all that is seen; give one of the two")
         for kind, given, known in (("split", (self.split,), SPLITS), ("layer", self.layers, LAYERS)):
             for name in given:
                 if name not in known:
@@ -91,12 +95,12 @@ class Order:
 
     def examples(self) -> list[tuple[Person, str, dict[str, str]]]:
         """The people with their captions: (person, caption, what it states) each."""
-        found = examples(self.count, self.seed, self.split)
-        if self.always:
-            rngs = (np.random.default_rng([SEEDS[self.split], self.seed, i]) for i in range(self.count))
-            people = [replace(person, **self.always) for person, _, _ in found]
-            found = [(person, *caption(person, rng)) for person, rng in zip(people, rngs, strict=True)]
-        return [(person, self.caption, {}) for person, _, _ in found] if self.caption else found
+        people = [replace(person, **self.always) for person, _, _ in examples(self.count, self.seed, self.split)]
+        if self.caption:
+            return [(person, self.caption, {}) for person in people]
+        rngs = (np.random.default_rng([SEEDS[self.split], self.seed, i]) for i in range(self.count))
+        say = everything if self.thorough else caption
+        return [(person, *say(person, rng)) for person, rng in zip(people, rngs, strict=True)]
 
 
 def examples(count: int, seed: int = 0, split: str = "train") -> list[tuple[Person, str, dict[str, str]]]:

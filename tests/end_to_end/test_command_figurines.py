@@ -52,6 +52,7 @@ WRONG = {
     "sheet --split trian": (2, "the nearest known: train"),
     "sheet -o none/x.png": (1, "cannot be written to"),
     "dataset set -n 0": (2, "count of 1 or more"),
+    "dataset set --thorough --caption x": (2, "one of the two"),
     "dataset set --view 30": (2, "azimuth,elevation"),
     "dataset set --view 30,100": (2, "azimuth,elevation"),
     "dataset set --without dept": (2, "the nearest known: depth"),

@@ -13,7 +13,7 @@ from safelight.errors import ExistsError, FileError, RequestError, UnknownNameEr
 from safelight.figurines.captions import parse
 from safelight.figurines.dataset import DEPTH_STEPS, Order, examples, write
 from safelight.figurines.frame import has_frame
-from safelight.figurines.person import Person
+from safelight.figurines.person import Person, visible
 from safelight.figurines.render import portrait
 from safelight.figurines.sheet import sheet
 from safelight.figurines.splits import split_of
@@ -126,3 +126,14 @@ def test_a_data_set_may_have_one_look_one_caption_and_a_frame(tmp_path: Path) ->
     for wrong in ({"hut": "crown"}, {"hat": "helmet"}):
         with pytest.raises(UnknownNameError):
             Order(2, always=wrong)
+
+
+def test_captions_may_say_all_that_is_seen() -> None:
+    partly, wholly = Order(20).examples(), Order(20, thorough=True).examples()
+    assert [person for person, _, _ in partly] == [person for person, _, _ in wholly]
+    for person, text, stated in wholly:
+        assert stated == visible(person) == parse(text)
+    with pytest.raises(RequestError, match="one of the two"):
+        Order(2, thorough=True, caption="a person")
+    crowned = Order(3, thorough=True, always={"hat": "crown"}).examples()
+    assert all(stated["hat"] == "crown" for _, _, stated in crowned)

@@ -20,6 +20,7 @@ from safelight.train import checkpoint
 from safelight.train.objective import Objective
 from safelight.train.own import plan as plans
 from safelight.train.own.course import Course, Learner
+from safelight.train.own.image_prompt import Seeing
 from safelight.train.own.latents import prepare
 from safelight.train.own.lesson import Album, Lesson, check_teachable
 from safelight.train.run import Clock
@@ -49,6 +50,33 @@ def _task(learned: Course) -> Learner:
 def _lesson(learned: Course, empty: float) -> Lesson:
     *_, seen = prepare(learned.pipe.model, learned.entries, learned.sizes, learned.run / "latents")
     return Lesson(learned.pipe.model, Album(learned.entries, tuple(seen)), Objective(min_snr=0.0), 2, 0, empty)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_at_first_the_tokens_of_a_picture_learn_to_be_the_end_of_its_caption(
+    kind: str, pictures: Path, tmp_path: Path
+) -> None:
+    first = ("ip_adapter.first=2", "ip_adapter.drop=0", "data.empty=1")
+    learned = course("ip-adapter", tmp_path, pictures, *first, kind=kind)
+    task, model = _task(learned), learned.pipe.model
+    assert isinstance(task, Seeing)
+    rows = task.lesson.draw(1, slice(0, 2)).rows
+    with torch.no_grad():
+        shown = torch.ones(2)
+        tokens = task.tokens([task.look(row, False) for row in rows], shown)
+        read = [model.encode(Prompt(learned.entries[row].caption, (32, 32))).cond.context for row in rows]
+        wanted = torch.cat(read)[:, -tokens.shape[1] :]
+        nothing = model.encode(Prompt("", (32, 32), negative=True)).cond.context[:, -tokens.shape[1] :]
+    assert torch.equal(task.said(rows, shown), wanted)
+    assert torch.equal(task.said(rows[:1], torch.zeros(1)), nothing) and not torch.equal(nothing, wanted[:1])
+    loss = task.loss(1, slice(0, 2))
+    assert loss.item() == pytest.approx((tokens - wanted).square().mean().item(), rel=1e-5)
+    loss.backward()
+    heard = {name for name, each in task.module.named_parameters() if each.grad is not None and each.grad.any()}
+    assert any(name.startswith("sees.") for name in heard) and any("image_proj" in name for name in heard)
+    assert not any("_ip." in name for name in heard)
+    task.loss(2, slice(0, 2)).backward()
+    assert all(each.grad is not None for name, each in task.module.named_parameters() if "_ip." in name)
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])

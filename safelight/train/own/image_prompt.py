@@ -1,7 +1,8 @@
 """Teach an IP-Adapter: a network that sees pictures, tokens of what it sees, and keys and values that read them.
 
 Axes: B rows, pictures [B, 3, E, E], M tokens of width X, H heads, D width of a head. The picture that is seen is the
-one that is learned. Source: Ye et al. 2023 (2308.06721, section 3.2); here the image encoder learns, too.
+one that is learned. Source: Ye et al. 2023 (2308.06721, section 3.2); here the image encoder learns, too, and at first
+from the text encoder, as a tower that is locked teaches another in Zhai et al. 2022 (2111.07991).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from safelight.adapters.fitting import unet_of
 from safelight.adapters.ip_adapter.file import ENCODER, load_ip_adapter
@@ -65,11 +67,13 @@ class Seeing:
         self.numbers = {layer.name: number for number, layer in enumerate(layers)}
 
     def loss(self, step: int, part: slice) -> Tensor:
-        """The weighted error of the prediction."""
+        """The weighted error of the prediction; in the first steps that of the tokens."""
         batch = self.lesson.draw(step, part)
         chances = torch.rand(self.lesson.batch, generator=generator(self.seed, step, "pictures"))[part]
         shown = (chances >= self.plan.drop).to(batch.x)
         tokens = self.tokens([self.look(row, flip) for row, flip in zip(batch.rows, batch.mirrored)], shown)
+        if step < self.plan.first:
+            return F.mse_loss(tokens.float(), self.said(batch.rows, shown))
 
         def beside(name: str, layer: Attention, q: Tensor, y: Tensor) -> Tensor:
             k, v = self.network.layer(self.numbers[name]).pair(tokens)
@@ -78,6 +82,14 @@ class Seeing:
         ported = self.model.ported
         assert ported is not None  # `check_teachable` saw it
         return self.lesson.error(ported.predict(batch.x, batch.t, batch.told, Ports(beside=beside)), batch)
+
+    def said(self, rows: Sequence[int], shown: Tensor) -> Tensor:
+        """What the text encoder says at the last M places of captions, or of none where no picture is ``shown``.
+
+        A causal encoder's last places have read the whole caption. Returns [B, M, X].
+        """
+        told = [self.lesson.told(row, not seen).context for row, seen in zip(rows, shown.tolist())]
+        return torch.cat(told).to(shown)[:, -self.plan.tokens :]
 
     def look(self, row: int, mirrored: bool) -> Tensor:
         """A picture as the encoder sees it, [3, E, E]."""

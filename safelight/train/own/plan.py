@@ -159,6 +159,8 @@ class ImagePlan:
         edge: pixels a side that are seen. patch: pixels a side of one token of the encoder.
         width, layers, heads: of the encoder. tokens: that a picture becomes, beside those of the text.
         drop: share of pictures that are not shown, 0 to 1, which keeps the model guidable.
+        first: steps, 0 and up, in which the tokens first learn to be what the text encoder says at the end of the
+            picture's caption; the adapter is taught after them.
         dtype: of the numbers in the files.
 
     Raises:
@@ -172,9 +174,12 @@ class ImagePlan:
     heads: int = 4
     tokens: int = 4
     drop: float = 0.1
+    first: int = 0
     dtype: str = "float16"
 
     def __post_init__(self) -> None:
+        if self.first < 0:
+            raise ConfigError(f"first = {self.first} is a number of steps, 0 or more")
         if not 0 <= self.drop <= 1 or not 1 <= self.tokens <= MOST_VECTORS or self.width < 1:
             raise ConfigError(f"drop = {self.drop} lies between 0 and 1, tokens = {self.tokens} between 1 and 64")
         if self.patch < 1 or self.edge % self.patch or self.edge > 1024:

@@ -1,0 +1,178 @@
+"""``safelight train figurines-views``, ``views`` and ``evaluate views``: from nothing to views, by commands."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from safelight.evaluate.views import baselines, trial
+from safelight.figurines.person import random_people
+from safelight.figurines.render import portrait
+from safelight.generate.file import open_picture
+from safelight.multiview.export.table import load
+from safelight.weights.load import read
+from safelight.weights.save import save
+from tests.end_to_end.shell import Said, Shell, wrong
+from tests.train.test_views import TINY
+
+KINDS = ("pose", "normals")
+SET = [word for change in (*TINY, "views_fit.sample_every=0", "views_fit.steps=2") for word in ("--set", change)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Both kinds of model, made by the command, their weights then shaken: two steps leave them near their start."""
+    from safelight.cli.main import main
+
+    made = {}
+    for kind in KINDS:
+        run = tmp_path_factory.mktemp("views") / kind
+        told = ["--set", f"views.normals={str(kind == 'normals').lower()}"]
+        assert main(["train", "figurines-views", "--run", str(run), *SET, *told]) == 0
+        weights = run / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+        generator = torch.Generator().manual_seed(0)
+        shaken = {
+            name: tensor + 0.2 * torch.randn(tensor.shape, generator=generator).to(tensor)
+            for name, tensor in read(weights).items()
+        }
+        save(shaken, weights)
+        made[kind] = str(run / "model")
+    return made
+
+
+@pytest.fixture
+def here(shell: Shell) -> Shell:
+    """A shell beside two portraits."""
+    for number, person in enumerate(random_people(np.random.default_rng(0), 2, "test")):
+        Image.fromarray(portrait(person, 64)).save(shell.folder / f"p{number}.png")
+    return shell
+
+
+def views(shell: Shell, model: str, *words: str, picture: str = "p0.png") -> Said:
+    steps = [] if "--steps" in words else ["--steps", "2"]
+    return shell.run("views", picture, "-m", model, *steps, *words)
+
+
+def pixels(shell: Shell, model: str, *words: str, picture: str = "p0.png") -> bytes:
+    """All views that a request draws."""
+    name = f"out{len(list(shell.folder.iterdir()))}"
+    said = views(shell, model, *words, "-o", name, picture=picture)
+    assert said.code == 0, said.err
+    return shown(shell.folder / name).tobytes()
+
+
+def refused(said: Said) -> str:
+    """The one line of a command that failed: for what was asked, or for a file."""
+    assert said.code in (1, 2), said
+    return wrong(said, said.code)
+
+
+def shown(folder: Path) -> np.ndarray:
+    """The views of a folder, uint8 [V, H, W, 3]."""
+    return np.stack([np.asarray(open_picture(folder / file).convert("RGB")) for file in load(folder).files])
+
+
+def test_a_folder_holds_views_mattes_cameras_a_sheet_and_a_film(here: Shell, models: dict[str, str]) -> None:
+    said = views(here, models["pose"], "-n", "3", "-o", "turned", "--turntable", "turned.gif", "--json", "--seed", "4")
+    told = json.loads(said.out)
+    assert told["folder"] == "turned" and told["turntable"] == "turned.gif" and told["seed"] == 4
+    assert [each % 360 for each in told["azimuth"]] == pytest.approx([0, 120, 240], abs=1e-3)
+    assert told["elevation"] == pytest.approx([6, 6, 6], abs=1e-3)
+    assert shown(here.folder / "turned").shape == (3, 64, 64, 3)
+    azimuth, _, _ = load(here.folder / "turned").cameras.angles((0, 0, -0.04))
+    assert (azimuth % 360).tolist() == pytest.approx([0, 120, 240], abs=1e-2)
+    assert open_picture(here.folder / "turned/sheet.png").size[0] > 3 * 64
+    with Image.open(here.folder / "turned.gif") as film:
+        assert film.n_frames == 3 and film.size == (64, 64)
+    assert views(here, models["pose"], "-n", "1", "-o", "one").out == "one\n"
+
+
+def test_equal_requests_give_equal_bits_and_every_flag_changes_them(here: Shell, models: dict[str, str]) -> None:
+    model, plain = models["pose"], ("-n", "2")
+    first = pixels(here, model, *plain)
+    assert pixels(here, model, *plain) == first
+    changed = [
+        pixels(here, model, *plain, *words)
+        for words in (("--steps", "3"), ("--guidance", "6"), ("--seed", "1"), ("--sampler", "Euler a"))
+    ]
+    placed = [
+        pixels(here, model, *words)
+        for words in (("--rig", "mvdream4"), ("-n", "4"), ("--camera=0,6", "--camera=50,20"))
+    ]
+    other = pixels(here, model, *plain, picture="p1.png")
+    assert len({first, other, *changed, *placed}) == 9
+
+
+def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models: dict[str, str]) -> None:
+    for name, colour in (("a", (128, 128, 255)), ("b", (255, 128, 128))):
+        (here.folder / name).mkdir()
+        for view in ("000", "001"):
+            Image.new("RGB", (64, 64), colour).save(here.folder / name / f"{view}.png")
+    model, plain = models["normals"], ("-n", "2")
+    drawn = [pixels(here, model, *plain, *words) for words in ((), ("--normals", "a"), ("--normals", "b"))]
+    Image.new("RGB", (64, 64), (128, 255, 128)).save(here.folder / "b/portrait.png")
+    drawn.append(pixels(here, model, *plain, "--normals", "b"))
+    assert len(set(drawn)) == 4
+    assert "reads no normals" in refused(views(here, models["pose"], *plain, "--normals", "a"))
+    assert "002.png" in refused(views(here, model, "-n", "3", "--normals", "a"))
+
+
+def test_the_folder_is_what_the_named_program_reads(here: Shell, models: dict[str, str]) -> None:
+    for name, file in (("colmap", "sparse/0/cameras.txt"), ("nerfstudio", "transforms.json")):
+        assert views(here, models["pose"], "-n", "2", "--export", name, "-o", name).code == 0
+        assert (here.folder / name / file).is_file()
+
+
+def test_wrong_requests_are_one_line_before_anything_is_drawn(here: Shell, models: dict[str, str]) -> None:
+    model = models["pose"]
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(here.folder / "grey.png")
+    (here.folder / "there.gif").write_bytes(b"")
+    (here.folder / "full").mkdir()
+    (here.folder / "full/x").write_text("x")
+    for words, told in (
+        (("-n", "0"), "1 to 64"),
+        (("-n", "65"), "1 to 64"),
+        (("-n", "2", "--rig", "mvdream4"), "give one of them"),
+        (("--rig", "mvdream5"), "mvdream4"),
+        (("--camera", "x"), "--camera"),
+        (("--camera", "nan,0"), "--camera"),
+        (("--steps", "0"), "1 to 1000"),
+        (("--guidance", "-1"), "0 to 100"),
+        (("--sampler", "eular"), "euler"),
+        (("--export", "colmop"), "colmap"),
+        (("--turntable", "film.mp4"), ".gif"),
+        (("--turntable", "there.gif"), "exists"),
+        (("-o", "full"), "full"),
+        (("--normals", "nowhere"), "no such folder"),
+    ):
+        assert told in refused(views(here, model, *words)), words
+    assert "no figure" in refused(views(here, model, picture="grey.png"))
+    assert "missing.png" in refused(views(here, model, picture="missing.png"))
+    assert "model of views" in refused(views(here, "nothing"))
+    assert "names no preset" in refused(views(here, str(here.folder / "full")))
+    assert sorted(p.name for p in here.folder.iterdir()) == ["full", "grey.png", "p0.png", "p1.png", "there.gif"]
+
+
+def test_cameras_beyond_what_was_learned_are_warned_of(here: Shell, models: dict[str, str]) -> None:
+    said = views(here, models["pose"], "--camera=0,80", "-o", "above")
+    assert said.code == 0 and "cameras at 80 degrees" in said.err
+
+
+def test_a_model_is_judged_and_an_untaught_one_fails(
+    here: Shell, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "exam", partial(trial.exam, asked=False))  # the checker takes minutes
+    monkeypatch.setattr(baselines, "mean", partial(baselines.mean, count=5))
+    asked = ("--people", "3", "--steps", "1", "--sheet", "-o", "v.json")
+    said = here.run("evaluate", "views", "-m", models["pose"], *asked)
+    assert said.code == 1, said.err
+    claims = json.loads((here.folder / "v.json").read_text("utf-8"))
+    failed = [claim["claim"] for claim in claims if claim["holds"] is False]
+    assert failed and all("ground truth" not in claim and "constant" not in claim for claim in failed), failed
+    assert (here.folder / "v-sheet.png").is_file()
