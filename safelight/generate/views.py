@@ -21,13 +21,14 @@ from safelight.core.samplers.table import find
 from safelight.encoders.clip_pixels import flat
 from safelight.errors import ImageError, RequestError
 from safelight.figurines.matte import matte
+from safelight.figurines.render import portrait_camera
 from safelight.generate.picture import to_picture, to_tensor
 from safelight.multiview.answer import evaluator
 from safelight.multiview.bounds import checked
 from safelight.multiview.bundle import Bundle
 from safelight.multiview.encode import encoder
 from safelight.multiview.model import ViewModel
-from safelight.multiview.network import Conditions
+from safelight.multiview.network import Conditions, beside
 from safelight.multiview.sets import Apart, run
 
 MOST_STEPS = 1000
@@ -147,19 +148,34 @@ def conditions(model: ViewModel, request: ViewRequest) -> Conditions:
         raise RequestError(f"{len(request.normals)} pictures of normals were given for {count} views; give one a view")
     device = next(model.network.parameters()).device
     reference = encode(model, [request.portrait])
-    told = Conditions(
+    parts = []
+    if preset.maps:
+        grid = reference.shape[-1]
+        own = encoder(preset.camera).function(portrait_camera(grid).to(torch.float32, device))
+        parts.append((_said(model, cameras.resized(grid), device).transpose(0, 1)[None], own[None]))
+    if preset.shown:
+        for picture in request.normals:
+            check_hint(picture, size, "the normals")
+        parts.append(_normals(model, request, reference))
+    return Conditions(
         context=torch.zeros(1, 1, model.network.unet.config.cross_attention_dim, device=device),
-        cameras=encoder(preset.camera).function(cameras.to(torch.float32, device))[None],
+        cameras=_said(model, cameras, device)[None] if preset.camera and not preset.maps else None,
         reference=reference,
+        **beside(parts),
     )
-    if not preset.shown:
-        return told
-    for picture in request.normals:
-        check_hint(picture, size, "the normals")
-    blank = torch.zeros_like(reference)
+
+
+def _said(model: ViewModel, cameras: Camera, device: torch.device) -> Tensor:
+    """What the network is told of cameras [V]: [V, C], or a map [V, C, h, w]."""
+    return encoder(model.preset.camera).function(cameras.to(torch.float32, device))
+
+
+def _normals(model: ViewModel, request: ViewRequest, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Encoded normals [1, Z, V, h, w], and the portrait's own [1, Z, h, w]; zeros where there are none."""
+    count, blank = request.cameras.shape[0], torch.zeros_like(reference)
     shown = encode(model, request.normals) if request.normals else blank.repeat(count, 1, 1, 1)
     own = blank if request.own_normals is None else encode(model, [request.own_normals])
-    return Conditions(**vars(told) | {"shown": shown.transpose(0, 1)[None], "beside_reference": own})
+    return shown.transpose(0, 1)[None], own
 
 
 @torch.no_grad()

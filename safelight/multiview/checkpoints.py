@@ -83,9 +83,9 @@ def build(preset: Preset, tensors: Mapping[str, Tensor], raw: Mapping[str, Any],
     config = _config(preset, rest, raw)
     with torch.device("meta"), Unfilled():
         unet = UNet(config)
-        if preset.shown:  # the channels beside the latents are read apart, trained or not
-            extra = config.in_channels // (1 + len(preset.shown)) * len(preset.shown)
-            unet = widened(UNet(replace(config, in_channels=config.in_channels - extra)), extra)
+        if preset.shown or preset.maps:  # the channels beside the latents are read apart, trained or not
+            extra = config.in_channels - config.out_channels
+            unet = widened(UNet(replace(config, in_channels=config.out_channels)), extra)
     fill(unet, rest)
     picture = _picture(preset, unet, own)
     made = ViewNetwork(unet, laid, picture, slot=preset.slot, picture_scale=float(raw.get("ip_weight", 1.0)))
@@ -167,15 +167,15 @@ def _config(preset: Preset, tensors: Mapping[str, Tensor], raw: Mapping[str, Any
         made = dict(raw) if stock_folder else shape.unet({n: tuple(t.shape) for n, t in tensors.items()}, facts)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"the U-Net lacks the tensors that its sizes are read from ({error})") from None
-    width = preset.camera_width
+    width = preset.camera_width - preset.maps
     told = {"class_embed_type": "projection" if width else None, "projection_class_embeddings_input_dim": width or None}
     for key, value in told.items():
         if stock_folder and made.get(key) != value:
             raise ConfigError(f"config.json says {key} = {made.get(key)!r}; {preset.title} has {value!r}")
     config = UNetConfig.from_dict({**made, **told})
-    if config.in_channels != (1 + len(preset.shown)) * config.out_channels:
-        what = " and ".join(("latents", *preset.shown))
-        count = (1 + len(preset.shown)) * config.out_channels
+    count = preset.maps + (1 + len(preset.shown)) * config.out_channels
+    if config.in_channels != count:
+        what = " and ".join(("latents", *["a map of the camera"] * bool(preset.maps), *preset.shown))
         raise WeightsError(
             f"its first layer reads {config.in_channels} channels; {preset.title} reads {count}, {what}"
             " (to train from a model without them, load that and widen it)"

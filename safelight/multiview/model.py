@@ -17,8 +17,9 @@ from safelight.errors import ConfigError, WeightsError
 from safelight.families.sd import scheduler
 from safelight.families.sd.parts import load_kl
 from safelight.multiview.checkpoints import load_views
+from safelight.multiview.encode import ENCODERS
 from safelight.multiview.network import ViewNetwork
-from safelight.multiview.presets import Preset, preset
+from safelight.multiview.presets import Preset, preset, varied
 from safelight.runtime.device import Place
 from safelight.vae.kl import AutoencoderKL
 from safelight.vae.latent import LatentSpec
@@ -77,7 +78,9 @@ def load(folder: Path, place: Place) -> ViewModel:
         made = "safelight train figurines-views"
         raise ConfigError(f"{folder}: names no preset of views in {NOTES}; it is to be what '{made}' published")
     chosen = preset(told)
-    if not chosen.slot or chosen.tokens or chosen.unconditional.get("text") != "keep":
+    chosen = varied(chosen, notes.get("changes", {}), str(folder / NOTES))
+    code = ENCODERS[chosen.camera].needs if chosen.camera else ""
+    if code or not chosen.slot or chosen.tokens or chosen.unconditional.get("text") != "keep":
         raise ConfigError(
             f"{folder}: {chosen.title} reads {', '.join(chosen.inputs)}, not all of which are encoded here; in Python, "
             "safelight.multiview has its network"

@@ -180,6 +180,18 @@ class ViewNetwork(nn.Module):
                 raise RequestError(f"{name} of these views is {_said(shape)}, not {list(found.shape)}")
 
 
+def beside(parts: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """What stands beside the latents, as fields of `Conditions`.
+
+    Args:
+        parts: for each kind, in order, its channels beside the views [B, C, V, h, w] and the reference [B, C, h, w].
+    """
+    if not parts:
+        return {}
+    views, own = zip(*parts, strict=True)
+    return {"shown": torch.cat(views, 1), "beside_reference": torch.cat(own, 1)}
+
+
 def widened(unet: UNet, extra: int) -> UNet:
     """The same U-Net, which reads ``extra`` channels more and does not heed them yet: its answers keep every bit.
 

@@ -6,7 +6,7 @@ The facts stand in ``presets.toml``, which also says what every field means.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,8 @@ FILE: Final = Path(__file__).with_name("presets.toml")
 RULES: Final = ("prompt", "zeros", "keep", "drop", "grey")
 INPUTS: Final = {"text": "context", "camera": "cameras", "hidden": "hidden", "reference": "reference"}
 """Input of a preset -> field of `Conditions`; all that is shown is ``shown``."""
+FREE: Final = ("layout", "size", "camera")
+"""What a folder may say of its own model where it differs from its preset."""
 PREDICTIONS: Final = ("epsilon", "v_prediction", "sample")
 
 
@@ -67,6 +69,11 @@ class Preset:
     suffix: str
     verified: str
     unverified: str
+
+    @property
+    def maps(self) -> int:
+        """Channels of the camera's map that stands beside the latents; 0 where the network is told cameras or none."""
+        return self.camera_width if self.camera and ENCODERS[self.camera].maps else 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -126,6 +133,25 @@ def read(path: Path) -> dict[str, Preset]:
         ConfigError: it is no such file: names the preset and what is wrong with it.
     """
     return {name: _row(where, name, row) for where, name, row in rows(path, "preset", Preset)}
+
+
+def varied(known: Preset, changes: Mapping[str, Any], where: str) -> Preset:
+    """A preset, of which a model changes some facts.
+
+    Args:
+        changes: values by names of `FREE`. where: who says so, for errors.
+
+    Raises:
+        ConfigError: another fact, or a value that it cannot have.
+    """
+    if strange := sorted(set(changes) - set(FREE)):
+        raise ConfigError(f"{where}: {', '.join(strange)} cannot be changed; of a preset's facts {', '.join(FREE)} can")
+    sound(where, changes, {key: CHECKS[key](value) for key, value in changes.items()})
+    camera = changes.get("camera", known.camera)
+    rules = {name: rule for name, rule in known.unconditional.items() if name != "camera"}
+    rules |= {"camera": "keep"} if camera else {}
+    width = ENCODERS[camera].channels if camera else 0
+    return replace(known, **changes, camera_width=width, unconditional=rules)
 
 
 def _row(where: str, name: str, row: dict[str, Any]) -> Preset:

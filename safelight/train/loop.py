@@ -91,10 +91,9 @@ class Trainer:
         """
         self.task.module.train()
         while self.step < self.fit.steps:
-            report = self.advance()
+            yield self.advance()  # before the checkpoint: killed in between, a log knows too much, never too little
             if self.step % self.fit.save_every == 0 or self.step == self.fit.steps:
                 self.save()
-            yield report
 
     def advance(self) -> Report:
         """One optimiser step."""

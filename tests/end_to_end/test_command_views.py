@@ -22,7 +22,8 @@ from tests.end_to_end.shell import Said, Shell, wrong
 from tests.train.test_views import TINY
 
 KINDS = ("pose", "normals")
-SET = [word for change in (*TINY, "views_fit.sample_every=0", "views_fit.steps=2") for word in ("--set", change)]
+CHANGES = (*TINY, "data.size=64", "views_fit.sample_every=0", "views_fit.steps=2")
+SET = [word for change in CHANGES for word in ("--set", change)]
 
 
 @pytest.fixture(scope="module")

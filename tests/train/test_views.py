@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from safelight.core.camera import Camera
 from safelight.errors import ConfigError, RequestError, UnknownNameError
 from safelight.generate.views import ViewRequest, draw
-from safelight.multiview.model import load
+from safelight.multiview.model import ViewModel, load
 from safelight.runtime.device import pick
 from safelight.train.run import Clock
 from safelight.train.views import stages
@@ -118,8 +119,25 @@ def test_the_loss_hears_the_portrait_and_the_cameras() -> None:
         assert not torch.equal(plain, task.loss(3, slice(0, 8)))
 
 
+def test_a_folder_that_claims_what_its_preset_cannot_be_is_refused(rendered: Path, tmp_path: Path) -> None:
+    published(rendered, tmp_path)
+    place = tmp_path / "model" / "safelight.json"
+    notes = json.loads(place.read_text("utf-8"))
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"layout": "dens"}, "layout"),
+        ({"slot": False}, "slot cannot be changed"),
+        ({"size": 0}, "size"),
+    ]
+    for changes, told in wrong:
+        place.write_text(json.dumps({**notes, "changes": changes}), "utf-8")
+        with pytest.raises(ConfigError, match=told):
+            load(tmp_path / "model", pick("cpu"))
+
+
 def test_plans_that_cannot_be_are_refused() -> None:
     for changes, kind in (
+        (["views.camera=zero123"], ConfigError),
+        (["views.camera=pose61"], UnknownNameError),
         (["views.counts=[0]"], ConfigError),
         (["views.single=2"], ConfigError),
         (["views.layout=dens"], UnknownNameError),
@@ -135,19 +153,50 @@ def test_plans_that_cannot_be_are_refused() -> None:
         seeing("views.single=0", "views.counts=[3]").loss(0, slice(0, 2))
 
 
-def test_what_is_published_loads_and_draws_what_the_run_would(rendered: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def published(rendered: Path, place: Path, *changes: str) -> ViewModel:
+    """A run to the end on scenes and autoencoder that are there, as a loaded model."""
+    run = place / "run"
     run.mkdir()
     for part in ("data", "vae"):
         (run / part).symlink_to(rendered / part)
-    end(stages.learn_views(run, tiny(), NEVER))
-    model = load(export(run, tiny(), tmp_path / "model", {"what": "a test"}), pick("cpu"))
+    end(stages.learn_views(run, tiny(*changes), NEVER))
+    return load(export(run, tiny(*changes), place / "model", {"what": "a test"}), pick("cpu"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("views.camera=plucker",),
+        ("views.camera=plucker", "views.normals=true"),
+        ("views.camera=", "views.normals=true"),
+        ("views.layout=rows",),
+    ],
+)
+def test_other_ways_to_be_told_cameras_and_to_read_are_published_as_such(
+    changes: tuple[str, ...], rendered: Path, tmp_path: Path
+) -> None:
+    model, plan = published(rendered, tmp_path, *changes), tiny(*changes)
+    assert (model.preset.size, model.preset.layout, model.preset.camera) == (16, plan.views.layout, plan.views.camera)
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)), alpha=0.1)
+    portrait = Image.fromarray(load_scenes(rendered / "data").pictures[0, 0])
+    drawn = []
+    for azimuth in (30.0, 90.0):
+        cameras = Camera.orbit(torch.tensor([azimuth, 180.0]), 10.0, 8.0, 24.0, 16)
+        *_, last = draw(model, ViewRequest(portrait, cameras, steps=1))
+        drawn.append(last.latents)
+    assert torch.equal(*drawn) is (not plan.views.camera)  # told nothing, it cannot know
+
+
+def test_what_is_published_loads_and_draws_what_the_run_would(rendered: Path, tmp_path: Path) -> None:
+    model, run = published(rendered, tmp_path), tmp_path / "run"
     assert model.preset.name == "figurines-views"
     cameras = Camera.orbit(torch.tensor([0.0, 90.0, 180.0]), 10.0, 8.0, 24.0, 16)
     portrait = Image.fromarray(load_scenes(run / "data").pictures[0, 0])
     asked = ViewRequest(portrait, cameras, steps=2, seed=3)
     *_, last = draw(model, asked)
-    assert last.last and last.step == 2 and last.pictures().shape == (3, 64, 64, 3)
+    assert last.last and last.step == 2 and last.pictures().shape == (3, 16, 16, 3)
     *_, again = draw(model, asked)
     assert torch.equal(last.latents, again.latents)
     *_, other = draw(model, replace(asked, seed=4))

@@ -41,6 +41,7 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     vae = plan.vae.config(plan.data.size, float(1 / pictures.std()))
     write_json(folder / "vae" / "config.json", {"_class_name": "AutoencoderKL", **asdict(vae)})
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler(plan.path, plan.views.prediction))
-    notes = {"card": dict(card), "views": plan.views.preset, "made_by": f"safelight {__version__}"}
+    named = {"views": plan.views.preset, "changes": plan.views.changes(plan.data.size)}
+    notes = {"card": dict(card), **named, "made_by": f"safelight {__version__}"}
     write_json(folder / "safelight.json", notes)
     return folder

@@ -7,7 +7,7 @@ that training reads is touched. Source: Song et al. 2010.02502 (DDIM, eta 0).
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from safelight.figurines.render import PORTRAIT
 from safelight.figurines.sheet import sheet
 from safelight.generate.picture import colours
 from safelight.multiview.answer import evaluator
-from safelight.multiview.network import Conditions
+from safelight.multiview.network import Conditions, beside
 from safelight.multiview.presets import preset
 from safelight.multiview.sets import Apart, run
 from safelight.train.ema import Average
@@ -108,17 +108,25 @@ class Sheet:
     @cached_property
     def told(self) -> list[Conditions]:
         """What the network is told of each person, one row each."""
-        device = self.task.latents.pictures.device
-        cameras = told_of(torch.tensor(ORBIT)[None], self.plan.data.size).to(device)
+        viewing, latents = self.plan.views, self.task.latents.pictures
+        places = torch.tensor([(PORTRAIT["azimuth"], PORTRAIT["elevation"]), *ORBIT])
+        cameras = told_of(places, latents.shape[-1], viewing.camera)
+        cameras = None if cameras is None else cameras.to(latents.device)
         found = []
         for views in self.true:
-            portrait, shown = self.encoded(views[:1, 0]), self.encoded(views[:, 1])
-            beside = {"shown": shown[1:].transpose(0, 1)[None], "beside_reference": shown[:1]}
-            told = Conditions(context=nothing(1, cameras), cameras=cameras, reference=portrait)
-            found.append(replace(told, **beside) if self.plan.views.normals else told)
+            parts = [] if cameras is None or viewing.vector else [_parted(cameras)]
+            parts += [_parted(self.encoded(views[:, 1]))] if viewing.normals else []
+            told = None if cameras is None or not viewing.vector else cameras[None, 1:]
+            portrait = self.encoded(views[:1, 0])
+            found.append(Conditions(nothing(1, portrait), told, reference=portrait, **beside(parts)))
         return found
 
     def encoded(self, pictures: np.ndarray) -> Tensor:
         """uint8 [n, S, S, 3] -> [n, Z, h, w] as the U-Net sees latents."""
         weight = next(self.vae.parameters())
         return self.vae.encode(colours(pictures).to(weight)).mode().float() * self.scale
+
+
+def _parted(all_of_them: Tensor) -> tuple[Tensor, Tensor]:
+    """[1 + V, C, h, w], the portrait's first -> beside the views [1, C, V, h, w], and beside it [1, C, h, w]."""
+    return all_of_them[1:].transpose(0, 1)[None], all_of_them[:1]

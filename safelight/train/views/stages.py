@@ -73,7 +73,8 @@ def learn_views(
     latents = cached_latents(run, plan, device)
     scale = float(1 / latents["pictures"].std())
     seen_as, normals = (latents[name].to(device) * scale for name in ("pictures", "normals"))
-    known = Latents(seen_as, normals, told_of(torch.from_numpy(np.array(seen.orbits)), plan.data.size).to(device))
+    cameras = told_of(torch.from_numpy(np.array(seen.orbits)), seen_as.shape[-1], plan.views.camera)
+    known = Latents(seen_as, normals, None if cameras is None else cameras.to(device))
     task = Seeing(plan.views, known, plan.path, fit.batch, fit.seed, fit.steps)
     facts = {
         **named("views", plan.views),

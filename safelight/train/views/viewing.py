@@ -19,13 +19,12 @@ from safelight.families.sd.model import UNet, UNetConfig
 from safelight.figurines.render import view_camera
 from safelight.multiview.encode import encoder
 from safelight.multiview.layouts import layout
-from safelight.multiview.network import Conditions, ViewNetwork
+from safelight.multiview.network import Conditions, ViewNetwork, beside
+from safelight.multiview.presets import preset
 from safelight.train.figurines.denoising import Drawing
 from safelight.train.objective import draw_shares, error
 from safelight.train.order import first_weights, generator, rows
 
-CAMERA = "pose16"
-"""How the network is told of cameras; see `safelight.multiview.encode`."""
 NO_TEXT = 8
 """Width of the one token of zeros that stands where a U-Net reads a text."""
 
@@ -37,6 +36,8 @@ class Viewing(Drawing):
     Attributes:
         empty: share of sets whose portrait is hidden, 0 to 1: what guidance leads away from.
         layout: who reads whom in self-attention, a name of `safelight.multiview.layouts.LAYOUTS`.
+        camera: how cameras are told, a name of `safelight.multiview.encode.ENCODERS`, such as ``plucker`` for maps of
+            rays beside the latents; empty: not at all.
         counts: how many views a set may have, each as often.
         single: share of the run, 0 to 1, at whose beginning sets have one view.
         normals: whether coarse normals are shown beside the latents.
@@ -49,6 +50,7 @@ class Viewing(Drawing):
     channels: tuple[int, ...] = (64, 96, 128)
     attended: tuple[int, ...] = (1, 2)
     layout: str = "dense"
+    camera: str = "pose16"
     counts: tuple[int, ...] = (1, 2, 4)
     single: float = 0.25
     normals: bool = False
@@ -59,6 +61,8 @@ class Viewing(Drawing):
         layout(self.layout)
         if self.detail:
             raise ConfigError(f"detail = {self.detail} weighs places of a portrait; views are turned, so leave it at 0")
+        if self.camera and encoder(self.camera).needs:
+            raise ConfigError(f"camera = {self.camera!r} needs {encoder(self.camera).needs}, of which scenes have none")
         if not self.counts or min(self.counts) < 1:
             raise ConfigError(f"counts = {list(self.counts)} must name numbers of views, 1 and up")
         for name in ("single", "bare"):
@@ -70,30 +74,48 @@ class Viewing(Drawing):
         """The name of what is made, in `safelight.multiview.presets`."""
         return "figurines-views-normals" if self.normals else "figurines-views"
 
+    @property
+    def vector(self) -> bool:
+        """Whether cameras are told as numbers, beside the time."""
+        return bool(self.camera) and not encoder(self.camera).maps
+
+    def changes(self, size: int) -> dict[str, str | int]:
+        """What a model of pictures of this ``size`` has otherwise than its preset."""
+        usual, mine = preset(self.preset), {"layout": self.layout, "size": size, "camera": self.camera}
+        return {name: value for name, value in mine.items() if value != getattr(usual, name)}
+
     def config(self, latent: int, size: int, context: int = NO_TEXT) -> UNetConfig:
         """The released configuration, told cameras where Stable Diffusion's is told classes."""
         plain = super().config(latent, size, context)
-        said = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": encoder(CAMERA).channels}
-        return UNetConfig.from_dict({**vars(plain), **said, "in_channels": latent * (1 + self.normals)})
+        channels = encoder(self.camera).channels if self.camera else 0
+        said = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": channels}
+        shown = latent * (1 + self.normals) + (0 if self.vector else channels)
+        return UNetConfig.from_dict({**vars(plain), **(said if self.vector else {}), "in_channels": shown})
 
 
 @dataclass(frozen=True)
 class Latents:
     """What is learned from: scaled latents [N, 1 + K, Z, h, w] of pictures and of coarse normals, on one device, and
-    what the network is told of their cameras, [N, 1 + K, C].
+    what the network is told of their cameras, [N, 1 + K, C] or maps [N, 1 + K, C, h, w]; None: nothing.
     """
 
     pictures: Tensor
     normals: Tensor
-    cameras: Tensor
+    cameras: Tensor | None
 
 
-def told_of(orbits: Tensor, size: int) -> Tensor:
-    """What the network is told of cameras at [..., 2] azimuths and elevations in degrees: [..., C]."""
+def told_of(orbits: Tensor, size: int, camera: str) -> Tensor | None:
+    """What the network is told of cameras at [..., 2] azimuths and elevations in degrees: [..., C] or [..., C, h, w].
+
+    Args:
+        size: of the latents, a side. camera: see `Viewing`.
+    """
+    if not camera:
+        return None
     flat = orbits.reshape(-1, 2).tolist()
-    one = encoder(CAMERA).function
+    one = encoder(camera).function
     told = torch.stack([one(view_camera(azimuth, elevation, size)) for azimuth, elevation in flat])
-    return told.reshape(*orbits.shape[:-1], -1).float()
+    return told.unflatten(0, orbits.shape[:-1]).float()
 
 
 class Seeing:
@@ -156,21 +178,23 @@ class Seeing:
         count = self.latents.pictures.shape[1] - 1
         draw = generator(self.seed, step, "views")
         chosen = torch.stack([torch.randperm(count, generator=draw)[:views] + 1 for _ in range(sets)])
-        pictures, cameras = self.latents.pictures, self.latents.cameras
+        pictures = self.latents.pictures
         x0 = pictures[people[:, None], chosen].transpose(1, 2)
         hidden = torch.rand(sets, 2, generator=generator(self.seed, step, "hidden"))
         seen = (hidden[:, 0] >= self.viewing.empty).to(x0)[:, None, None, None]
-        told = Conditions(
+        cameras, parts = self.latents.cameras, []
+        if cameras is not None and not self.viewing.vector:
+            parts.append((cameras[people[:, None], chosen].transpose(1, 2), cameras[people, 0]))
+        if self.viewing.normals:
+            shown = (hidden[:, 1] >= self.viewing.bare).to(x0)[:, None, None, None]
+            normals, own = self.latents.normals, self.latents.normals[people, 0]
+            parts.append((normals[people[:, None], chosen].transpose(1, 2) * shown[..., None], own * shown))
+        return x0, Conditions(
             context=nothing(sets, x0),
-            cameras=cameras[people[:, None], chosen],
+            cameras=cameras[people[:, None], chosen] if cameras is not None and self.viewing.vector else None,
             reference=pictures[people, 0] * seen,
+            **beside(parts),
         )
-        if not self.viewing.normals:
-            return x0, told
-        shown = (hidden[:, 1] >= self.viewing.bare).to(x0)[:, None, None, None]
-        normals = self.latents.normals
-        beside = normals[people[:, None], chosen].transpose(1, 2) * shown[..., None]
-        return x0, Conditions(**vars(told) | {"shown": beside, "beside_reference": normals[people, 0] * shown})
 
 
 def nothing(rows: int, like: Tensor) -> Tensor:
