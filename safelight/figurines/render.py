@@ -6,14 +6,15 @@ Axis legend: H W pixels of the picture, n points, last axis red green blue or x 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+import torch
 
-from safelight.core.camera import Camera
+from safelight.core.camera import Camera, Number
 from safelight.errors import RequestError, UnknownNameError
 from safelight.figurines.figure import figure
 from safelight.figurines.palette import BACKGROUND
@@ -64,10 +65,21 @@ def portrait_camera(size: int = 128) -> Camera:
     return view_camera(PORTRAIT["azimuth"], PORTRAIT["elevation"], size)
 
 
-def view_camera(azimuth: float, elevation: float, size: int = 128) -> Camera:
-    """The canonical camera moved around the figure, at the same distance and field of view; degrees."""
+def view_camera(
+    azimuth: Number, elevation: Number, size: int = 128, aside: tuple[Number, Number] = (0.0, 0.0)
+) -> Camera:
+    """The canonical camera moved around the figure, at the same distance and field of view; degrees. Numbers, or tensors
+    of as many as there are cameras.
+
+    Args:
+        aside: how far to its own right and up it is moved after that, in the world's unit, looking straight on, so that
+            the figure leaves the middle of the picture.
+    """
     distance, fov, target = (PORTRAIT[name] for name in ("distance", "fov", "target"))
-    return Camera.orbit(azimuth, elevation, distance=distance, fov=fov, size=size, target=target)
+    camera = Camera.orbit(azimuth, elevation, distance=distance, fov=fov, size=size, target=target)
+    right, down = torch.as_tensor(aside[0]), -torch.as_tensor(aside[1])
+    moved = torch.stack([right, down, torch.zeros_like(right)], -1)
+    return replace(camera, position=camera.position + (camera.rotation @ moved[..., None])[..., 0])
 
 
 def portrait(person: Person, size: int = 128) -> np.ndarray:

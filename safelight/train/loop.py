@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from safelight.errors import CheckpointError, DeviceError, TrainingError
+from safelight.runtime.device import computes_bfloat16
 from safelight.train import checkpoint
 from safelight.train.ema import Average
 from safelight.train.settings import Fit
@@ -173,14 +174,15 @@ def groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 
 def precision(module: nn.Module, name: str) -> AbstractContextManager[Any]:
-    """What a forward pass on the module's own device runs under: autocast for ``bf16``, nothing for ``fp32``.
+    """What a forward pass on the module's own device runs under: autocast for ``bf16``, nothing for ``fp32``, for
+    ``auto`` what is faster there.
 
     Raises:
         DeviceError: the device does not know bfloat16.
     """
-    if name == "fp32":
-        return nullcontext()
     device = next(module.parameters()).device
+    if name == "fp32" or (name == "auto" and not computes_bfloat16(device)):
+        return nullcontext()
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"{device} does not compute in bfloat16; train with precision fp32")
     return torch.autocast(device.type, torch.bfloat16)

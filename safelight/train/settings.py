@@ -14,7 +14,7 @@ from safelight.errors import ConfigError, UnknownNameError
 
 Section = TypeVar("Section")
 DECAYS = ("constant", "linear", "cosine")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16")
 RANGES = {
     "steps": (1, math.inf),
     "batch": (1, math.inf),
@@ -47,7 +47,8 @@ class Fit:
         beta2: AdamW's memory of squared gradients per step, 0 to below 1.
         clip: largest norm of the gradient; 0 turns clipping off.
         ema: decay of the averaged weights per step, 0 (no averaging) to below 1; it warms up from 0.
-        precision: ``fp32``, or ``bf16`` for autocast with float32 weights.
+        precision: ``fp32``; ``bf16`` for autocast with float32 weights; ``auto`` for bf16 where the device has
+            instructions for it, else fp32.
         seed: decides the order of the data, the noise and the first weights.
         save_every: steps between checkpoints.
         log_every: steps between lines of the log.
@@ -68,7 +69,7 @@ class Fit:
     beta2: float = 0.99
     clip: float = 1.0
     ema: float = 0.999
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
     save_every: int = 250
     log_every: int = 10

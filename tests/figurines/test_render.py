@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -234,3 +235,13 @@ def test_senseless_requests_are_refused():
         render(PLAIN, Camera.orbit(torch.tensor([0.0, 1.0])))
     with pytest.raises(RequestError, match="square"):
         render(PLAIN, portrait_camera(), samples=3)
+
+
+def test_a_camera_aside_sees_the_figure_moved_the_other_way() -> None:
+    middle, aside = (render(PLAIN, view_camera(60.0, 20.0, 64, at)).mask for at in ((0.0, 0.0), (0.5, 0.25)))
+    assert middle is not None and aside is not None
+    rows, columns = np.indices((64, 64))
+    down, right = (np.average(axis, weights=aside) - np.average(axis, weights=middle) for axis in (rows, columns))
+    pixels = 64 / (2 * 8.0 * math.tan(math.radians(12.0)))  # a unit at the figure's distance
+    assert right == pytest.approx(-0.5 * pixels, rel=0.1)
+    assert down > 0  # cut off by the lower edge, so not by as much as it is moved

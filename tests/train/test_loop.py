@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.errors import CheckpointError, TrainingError
-from safelight.train import checkpoint
+from safelight.train import checkpoint, loop
 from safelight.train.ema import Average
 from safelight.train.loop import Trainer, groups
 from tests.train.killed import kill_while_training
@@ -155,3 +155,12 @@ def test_a_bfloat16_run_keeps_float32_weights(tmp_path: Path) -> None:
     tensors = weights(tmp_path, 3, precision="bf16")
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     assert not _equal(tensors, weights(tmp_path / "fp32", 3))
+
+
+@pytest.mark.parametrize(("able", "same"), [(True, "bf16"), (False, "fp32")])
+def test_what_is_faster_is_chosen_where_the_precision_is_left_open(
+    able: bool, same: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "computes_bfloat16", lambda device: able)
+    chosen = weights(tmp_path / "auto", 3, precision="auto")
+    assert _equal(chosen, weights(tmp_path / same, 3, precision=same))

@@ -44,14 +44,17 @@ def test_cameras_go_all_around_everyone() -> None:
     assert np.array_equal(sectors, np.tile(np.arange(VIEWS), (50, 1)))
     assert elevations.min() >= scenes.ELEVATIONS[0] and elevations.max() <= scenes.ELEVATIONS[1]
     assert np.ptp(elevations) > 35 and len({tuple(row) for row in (azimuths // 90)}) > 5, "in any order"
-    assert (found[:, 0] == np.float32([PORTRAIT["azimuth"], PORTRAIT["elevation"]])).all()
+    assert (found[:, 0, :2] == np.float32([PORTRAIT["azimuth"], PORTRAIT["elevation"]])).all()
+    moved = scenes.orbits(50, VIEWS, SEED, aside=0.5)
+    assert np.array_equal(moved[..., :2], found[..., :2]) and not found[..., 2:].any() and not moved[:, 0, 2:].any()
+    assert np.abs(moved).max((0, 1))[2:].min() > 0.45 and (np.abs(moved[..., 2:]) <= 0.5).all()
 
 
 def test_coarse_normals_do_not_show_the_hat(tmp_path: Path) -> None:
     codes = codes_of(40, SEED)
     hats = [scenes.Person.from_codes(row) for row in codes]
     hat = next(person for person in hats if person.hat == "top hat")
-    picture, normals = scenes.view(hat, 30.0, 10.0, 32)
+    picture, normals = scenes.view(hat, 32, 30.0, 10.0)
     figure, outline = (np.abs(normals.astype(int) - 128)).sum(-1) > 6, matte(picture)
     assert outline.any(1).argmax() + 2 < figure.any(1).argmax()
     assert (figure & outline).sum() > 0.9 * figure.sum()

@@ -16,8 +16,8 @@ DEFAULTS = Path(__file__).with_name("figurines-views.toml")
 
 @dataclass(frozen=True)
 class Data:
-    """The scenes: how many people, views of each beside the portrait, pixels a side, from which seed, by how many
-    processes.
+    """The scenes: how many people, views of each beside the portrait, pixels a side, how far aside cameras
+    may be (0: the figure is in the middle; see `scenes.orbits`), from which seed, by how many processes.
 
     Raises:
         ConfigError: a number below 1, or a negative seed.
@@ -26,11 +26,12 @@ class Data:
     people: int = 2500
     views: int = 8
     size: int = 64
+    aside: float = 0.0
     seed: int = 1
     workers: int = 2
 
     def __post_init__(self) -> None:
-        at_least(self, people=1, views=1, size=1, seed=0, workers=1)
+        at_least(self, people=1, views=1, size=1, aside=0, seed=0, workers=1)
 
 
 @dataclass(frozen=True)

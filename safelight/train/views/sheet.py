@@ -39,6 +39,7 @@ SEED = 20
 """Of the people and of the noise they are drawn from: the same in every sheet of every run."""
 ORBIT = ((45.0, 0.0), (-90.0, 10.0), (180.0, 20.0), (-45.0, 30.0))
 """Azimuths and elevations of the views on a sheet, in degrees."""
+PLACES = ((PORTRAIT["azimuth"], PORTRAIT["elevation"]), *ORBIT)
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class Sheet:
     def true(self) -> np.ndarray:
         """Pictures and coarse normals, uint8 [N, 1 + V, 2, S, S, 3], of people that training does not see."""
         people = random_people(np.random.default_rng(key(SEED, "people")), self.count, "test")
-        places = [(PORTRAIT["azimuth"], PORTRAIT["elevation"]), *ORBIT]
-        return np.array([[view(person, *at, self.plan.data.size) for at in places] for person in people])
+        return np.array([[view(person, self.plan.data.size, *at) for at in PLACES] for person in people])
 
     @torch.no_grad()
     def draw(self, average: Average, path: Path) -> None:
@@ -109,7 +109,7 @@ class Sheet:
     def told(self) -> list[Conditions]:
         """What the network is told of each person, one row each."""
         viewing, latents = self.plan.views, self.task.latents.pictures
-        places = torch.tensor([(PORTRAIT["azimuth"], PORTRAIT["elevation"]), *ORBIT])
+        places = torch.tensor([(*at, 0.0, 0.0) for at in PLACES])
         cameras = told_of(places, latents.shape[-1], viewing.camera)
         cameras = None if cameras is None else cameras.to(latents.device)
         found = []

@@ -50,7 +50,8 @@ class Flat:
 def render(run: Path, plan: Plan) -> Iterator[Progress]:
     """Render the scenes; close to stop, and go on another day."""
     data = plan.data
-    for done in scenes.render_all(run / "data", data.people, data.views, data.size, data.seed, data.workers):
+    what = (data.people, data.views, data.size, data.seed, data.workers, data.aside)
+    for done in scenes.render_all(run / "data", *what):
         yield Progress("scenes", done, data.people)
 
 

@@ -105,16 +105,15 @@ class Latents:
 
 
 def told_of(orbits: Tensor, size: int, camera: str) -> Tensor | None:
-    """What the network is told of cameras at [..., 2] azimuths and elevations in degrees: [..., C] or [..., C, h, w].
+    """What the network is told of cameras [..., 4] as in `scenes.orbits`: [..., C], or maps [..., C, h, w].
 
     Args:
         size: of the latents, a side. camera: see `Viewing`.
     """
     if not camera:
         return None
-    flat = orbits.reshape(-1, 2).tolist()
-    one = encoder(camera).function
-    told = torch.stack([one(view_camera(azimuth, elevation, size)) for azimuth, elevation in flat])
+    azimuths, elevations, right, up = orbits.reshape(-1, 4).unbind(-1)
+    told: Tensor = encoder(camera).function(view_camera(azimuths, elevations, size, (right, up)))
     return told.unflatten(0, orbits.shape[:-1]).float()
 
 
