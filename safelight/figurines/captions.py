@@ -306,7 +306,8 @@ def describe(stated: Mapping[str, str], rng: np.random.Generator) -> str:
         rng: the source of every choice.
 
     Returns:
-        A caption of at most ``MAX_PIECES`` words and punctuation marks, with ``parse(caption) == stated``.
+        A caption with ``parse(caption) == stated``, of at most ``MAX_PIECES`` words and punctuation marks, one more
+        where all there is is said.
     """
     for _ in range(20):
         frame = FRAMES[int(rng.integers(len(FRAMES)))]

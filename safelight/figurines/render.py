@@ -66,10 +66,14 @@ def portrait_camera(size: int = 128) -> Camera:
 
 
 def view_camera(
-    azimuth: Number, elevation: Number, size: int = 128, aside: tuple[Number, Number] = (0.0, 0.0)
+    azimuth: Number,
+    elevation: Number,
+    size: int = 128,
+    aside: tuple[Number, Number] = (0.0, 0.0),
 ) -> Camera:
-    """The canonical camera moved around the figure, at the same distance and field of view; degrees. Numbers, or tensors
-    of as many as there are cameras.
+    """The canonical camera moved around the figure, at the same distance and field of view; degrees.
+
+    All take one number, or a tensor with one for each camera.
 
     Args:
         aside: how far to its own right and up it is moved after that, in the world's unit, looking straight on, so that

@@ -6,7 +6,7 @@ The facts stand in ``presets.toml``, which also says what every field means.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -101,7 +101,7 @@ class Preset:
         if negative.shape != told.context.shape:
             shapes = f"{list(told.context.shape)} and {list(negative.shape)}"
             raise RequestError(f"the prompt and what is led away from are of shapes {shapes}; encode them alike")
-        made: dict[str, torch.Tensor | None] = {each.name: getattr(told, each.name) for each in fields(told)}
+        made: dict[str, Any] = dict(vars(told))
         for name, rule in self.unconditional.items():
             field = INPUTS.get(name, "shown")
             for key in (field, "beside_reference") if field == "shown" else (field,):
@@ -110,7 +110,7 @@ class Preset:
                     made[key] = torch.zeros_like(value)
             if rule == "prompt":
                 made[field] = negative
-        return Conditions(**made)  # type: ignore[arg-type]
+        return Conditions(**made)
 
 
 def preset(name: str) -> Preset:

@@ -94,7 +94,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16", "arm_bf16"))
+    return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def describe(device: torch.device) -> str:

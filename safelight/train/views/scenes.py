@@ -1,9 +1,9 @@
 """The training scenes, rendered once: for each person the portrait, and views from cameras on an orbit.
 
 Axes: N people, V views, S pixels. View 0 is the portrait. ``people.npy`` int64 [N, 16] codes, ``orbits.npy`` float32
-[N, V, 4] azimuths and elevations in degrees and how far aside the camera is (`render.view_camera`), ``pictures.npy`` and ``normals.npy`` uint8 [N, V, S, S, 3]; normals are
-coarse, without hair, ears, hat and glasses, in the camera's own axes. ``scenes.done`` holds how many people are
-finished.
+[N, V, 4] azimuths and elevations in degrees and how far aside the camera is (`render.view_camera`), ``pictures.npy``
+and ``normals.npy`` uint8 [N, V, S, S, 3]; normals are coarse, without hair, ears, hat and glasses, in the camera's
+own axes. ``scenes.done`` holds how many people are finished.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def orbits(count: int, views: int, seed: int, aside: float = 0.0) -> np.ndarray:
     A person's azimuths divide the circle into ``views`` parts, one camera somewhere in each, in any order.
 
     Args:
-        aside: the most that cameras are moved right, left, up or down, in the figurines' own unit; the portrait's is not.
+        aside: the most that cameras are moved right, left, up or down, in the figurines' own unit; not the portrait's.
     """
     rng = np.random.default_rng(key(seed, ORBITS))
     parts = rng.permuted(np.tile(np.arange(views), (count, 1)), axis=1)
