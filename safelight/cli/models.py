@@ -1,4 +1,4 @@
-"""``safelight models``: lists the models that came with the program, and what lies in other programs' folders."""
+"""``safelight models``: lists what came with the program, models and adapters, and what lies in others' folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print names, folders and cards."""
-    from safelight.generate.source import DEFAULT, shipped
+    from safelight.generate.source import ADAPTERS, DEFAULT, adapters, shipped
     from safelight.runtime.folders import folders
     from safelight.weights.notes import notes
     from safelight.weights.shelf import model_folders, shelved
@@ -23,7 +23,8 @@ def run(args: argparse.Namespace) -> int:
     shelves = {place: list(shelved(place)) for place in model_folders(folders().config)}
     if args.json:
         theirs = {each.name: {"file": str(each.path), "kind": each.kind} for rows in shelves.values() for each in rows}
-        print(json.dumps(theirs | found))
+        mine = {name: {"file": str(place), "kind": kind} for kind in ADAPTERS for name, place in adapters(kind).items()}
+        print(json.dumps(theirs | mine | found))
         return 0
     if not found:
         print(
@@ -32,6 +33,11 @@ def run(args: argparse.Namespace) -> int:
     for name, row in found.items():
         print(f"{name}{' (the default)' if name == DEFAULT else ''}\n  folder: {row['folder']}")
         print("\n".join(lines(row["card"], "  ")))
+    along = [(kind, name) for kind in ADAPTERS for name in adapters(kind)]
+    if along:
+        print("adapters that came along")
+    for kind, name in along:
+        print(f"  {kind:<15} {name}")
     for place, rows in shelves.items():
         print(f"{place}" + ("" if rows else f"\n  nothing is there; {folders().config} names it"))
         for each in rows:

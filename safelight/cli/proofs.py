@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safelight.cli import verdicts
 from safelight.cli.watch import Watch
-from safelight.errors import FileError, RequestError
-from safelight.weights.folder import typed
+from safelight.errors import RequestError
 
 COUNT, MOST = 48, 10_000
-FILES = ("lora", "embedding", "control", "image_adapter")
+FILES = {"lora": "lora", "embedding": "embedding", "control": "controlnet", "image_adapter": "ip-adapter"}
+"""Flags, by their names in Python, and the kind of adapter that each names."""
 OTHERS = ("floors", "curves", "neighbours", "card")
 
 
@@ -21,9 +21,13 @@ def run(args: argparse.Namespace) -> int:
     from safelight.evaluate.figurines.adapters import Files, Trial, contact_sheet, prove
     from safelight.evaluate.figurines.pictures import Settings
     from safelight.evaluate.origin import cores, origin
+    from safelight.generate.adapters import locate
     from safelight.generate.pipe import load
     from safelight.train.journal import save_png
 
+    for name, kind in FILES.items():
+        if given := getattr(args, name):
+            locate(kind, given)
     source = origin(_command(args))
     settings = Settings(args.steps, args.guidance, args.seed, args.sampler, 0, cores())
     pipe = load(args.model, device=args.device)
@@ -40,7 +44,7 @@ def _place(args: argparse.Namespace) -> Path | None:
     """Where the claims go; None for nowhere.
 
     Raises:
-        RequestError: nothing to judge, or flags of another subject. FileError: the folder is not there.
+        RequestError: nothing to judge, or flags of another subject.
     """
     if not any(getattr(args, name) for name in FILES):
         raise RequestError("name the adapters that are judged: --lora, --embedding, --control, --image-adapter")
@@ -49,10 +53,6 @@ def _place(args: argparse.Namespace) -> Path | None:
         raise RequestError(f"{', '.join(strange)} is of 'evaluate figurines'; leave it out")
     if not 1 <= _count(args) <= MOST:
         raise RequestError(f"the prompts must number between 1 and {MOST}, not {args.prompts}")
-    for name in ("lora", "embedding"):
-        file = getattr(args, name)
-        if file and not typed(file).is_file():
-            raise FileError(f"{file}: no such file; --{name} takes what 'safelight train' exported")
     return verdicts.beside(args)
 
 

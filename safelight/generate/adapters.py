@@ -15,17 +15,11 @@ from safelight.adapters.t2i.model import T2IAdapter
 from safelight.adapters.textual_inversion import Embedding, load_embedding
 from safelight.errors import UnknownNameError
 from safelight.families.family import Model
-from safelight.generate.source import USUAL, Source, on_hub
+from safelight.generate.source import USUAL, Source, adapters, on_hub
 from safelight.runtime.folders import folders
 from safelight.weights.folder import typed
 from safelight.weights.hub import hub_name
 from safelight.weights.shelf import model_folders, shelved
-
-
-def shipped(kind: str) -> dict[str, Path]:
-    """The adapters of a kind that came with the program: name -> file or folder."""
-    room = folders().assets / "adapters" / kind
-    return {place.stem: place for place in sorted(room.iterdir())} if room.is_dir() else {}
 
 
 def on_shelves(kind: str) -> dict[str, Path]:
@@ -42,13 +36,13 @@ def locate(kind: str, name: str, source: Source = USUAL) -> Path:
     """The file or folder of an adapter.
 
     Args:
-        kind: ``lora``, ``controlnet``, ``ip-adapter`` or ``embedding``.
+        kind: one of `safelight.generate.source.ADAPTERS`.
         name: of one that came with the program or stands on a shelf, a path, or ``org/name[@revision][:folder]``.
 
     Raises:
         UnknownNameError: it is none of them. RequestError: it is on the hub, and nothing may be fetched.
     """
-    known = shipped(kind)
+    known = adapters(kind)
     if name in known:
         return known[name]
     place = typed(name)

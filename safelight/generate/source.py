@@ -1,4 +1,4 @@
-"""Where the files of a model are: by its name here, its path, its name on a shelf or on the hub; no torch."""
+"""Where the files of a model or an adapter are: by its name here, on a shelf or on the hub, or its path; no torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from safelight.weights.shelf import model_folders, shelved
 DEFAULT = "figurines"
 DRAWS = ("checkpoint", "diffusion model")
 """What of other programs' folders can draw."""
+ADAPTERS = ("lora", "embedding", "controlnet", "ip-adapter")
+"""Kinds of what is laid over a model or beside it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ USUAL = Source()
 def shipped() -> dict[str, Path]:
     """The models that came with the program: name -> folder."""
     return {place.parent.name: place.parent for place in sorted(folders().assets.glob("*/model_index.json"))}
+
+
+def adapters(kind: str) -> dict[str, Path]:
+    """The adapters of a kind, one of `ADAPTERS`, that came with the program: name -> file or folder."""
+    room = folders().assets / "adapters" / kind
+    return {place.stem: place for place in sorted(room.iterdir())} if room.is_dir() else {}
 
 
 def on_shelves() -> dict[str, Path]:

@@ -96,7 +96,8 @@ def test_the_look_of_the_learned_word_is_one_that_can_be_drawn() -> None:
 
 WRONG: dict[str, Sequence[str]] = {
     "name the adapters": (),
-    "no such file": ("--lora", "none.safetensors"),
+    "lora (neither a file": ("--lora", "none.safetensors"),
+    "embedding (neither a file": ("--embedding", "none.safetensors"),
     "of 'evaluate figurines'": ("--control", "net", "--floors"),
     "between 1 and": ("--control", "net", "--prompts", "0"),
     "-o FILE": ("--control", "net", "--sheet"),

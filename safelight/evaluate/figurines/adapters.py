@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from safelight.adapters.controlnet.use import ControlUse, Hint
 from safelight.adapters.ip_adapter.use import ImageUse
-from safelight.adapters.textual_inversion import load_embedding
 from safelight.adapters.use import Use
 from safelight.evaluate.evidence import Finding
 from safelight.evaluate.figurines.pictures import Settings, Tell, compare, read_all
@@ -26,7 +24,7 @@ from safelight.figurines.matte import matte
 from safelight.figurines.person import visible
 from safelight.figurines.render import portrait, portrait_camera, render
 from safelight.figurines.sheet import sheet
-from safelight.generate.adapters import control, image_adapter, lora
+from safelight.generate.adapters import control, embedding, image_adapter, lora
 from safelight.generate.pipe import Pipe
 from safelight.generate.wardrobe import applied
 
@@ -150,7 +148,7 @@ def of_lora(trial: Trial, name: str) -> Iterable[Finding]:
 
 def of_word(trial: Trial, name: str) -> Iterable[Finding]:
     """A learned word means one look."""
-    word, texts = load_embedding(Path(name), WORD), [ASKED] * trial.count
+    word, texts = embedding(name, WORD), [ASKED] * trial.count
     plain, drawn = trial.draw(texts), trial.draw(texts, applied(trial.pipe, word))
     trial.show(drawn, f"learned word: {ASKED}")
     unit, known = f"share of {len(MIRA) * trial.count}", [MIRA] * trial.count
