@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safelight.cli import verdicts
 from safelight.cli.watch import Watch
 from safelight.errors import RequestError
 
@@ -22,6 +23,7 @@ DEFAULT = "figurines"
 PROMPTS, CURVE_PROMPTS, SAMPLES = 300, 100, 20
 SUBJECTS = ("figurines", "adapters", "views")
 PROOFS = ("--lora", "--embedding", "--control", "--image-adapter")
+VIEWS = ("people", "apart", "volumes")
 STANDARD = {"prompts": PROMPTS, "steps": None, "guidance": None, "seed": 0, "sampler": None}
 """The trial that is promised something of: only its figures enter the checkout's evidence and a model's card."""
 PICTURES = ("sheet", "curves", "neighbours")
@@ -36,6 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", metavar="MODEL", help="which model, by name or folder; by default the one that came along")
     add("--prompts", type=int, metavar="N", help="held-out prompts, 1 to 10000; 300 by default, 48 for adapters")
     add("--people", type=int, metavar="N", help="views: held-out people, 3 to 10000; 100 by default")
+    add("--apart", action="store_true", help="views: also with each view drawn alone, and with four at a time")
+    add("--volumes", type=int, metavar="N", help="views: also volumes fitted to the views of the first N people")
     add("--steps", type=int, metavar="N", help="steps of each picture; by default the model's own")
     add("--guidance", type=float, metavar="S", help="guidance; by default the model's own")
     add("--seed", type=int, metavar="N", default=0, help="seed of the first picture, the next has one more")
@@ -78,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
 
         return judge(args)
     args.model = args.model or DEFAULT
-    if args.people is not None:
-        raise RequestError("--people is of 'evaluate views'; leave it out")
+    if strange := verdicts.given(args, VIEWS):
+        raise RequestError(f"{', '.join(strange)} is of 'evaluate views'; leave it out")
     if args.subject == "adapters":
         from safelight.cli.proofs import run as prove
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from safelight.evaluate.evidence import Finding
-    from safelight.evaluate.views.trial import Exam
+    from safelight.evaluate.views.drawn import Settings
+    from safelight.evaluate.views.trial import Exam, Measured
     from safelight.multiview.model import ViewModel
 
 PEOPLE, MOST = 100, 10_000
@@ -28,43 +30,78 @@ def run(args: argparse.Namespace) -> int:
     place = _place(args)
     from safelight.cli.views import located
     from safelight.evaluate.origin import origin
-    from safelight.evaluate.views.drawn import contact_sheet
+    from safelight.evaluate.views.drawn import contact_sheet, drawn
+    from safelight.evaluate.views.trial import exam
+    from safelight.evaluate.views.truth import cameras
     from safelight.multiview.model import load
     from safelight.runtime.device import pick
     from safelight.train.journal import save_png
 
     model = load(located(args.model or DEFAULT), pick(args.device))
-    flags = ("people", "steps", "guidance", "sampler")
+    flags = ("people", "steps", "guidance", "sampler", "apart", "volumes")
     source = origin(verdicts.again(args, "views", "-m", model.name, flags=flags))
     with Watch() as watch:
-        held, views = _drawn(args, model, watch)
-        failed = verdicts.told(_findings(model.name, held, views, watch), source, place)
+        held = exam(_count(args), cameras(size=model.preset.size), watch)
+        views = drawn(model, held.truths, _settings(args), watch)
+        failed = verdicts.told(_findings(args, model, held, views, watch), source, place)
         if args.sheet and place:
             save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet.png"))
     return 1 if failed else 0
 
 
-def _drawn(args: argparse.Namespace, model: ViewModel, watch: Watch) -> tuple[Exam, np.ndarray]:
-    from safelight.evaluate.views.drawn import Settings, drawn
-    from safelight.evaluate.views.trial import exam
-    from safelight.evaluate.views.truth import cameras
+def _settings(args: argparse.Namespace, at_once: int | None = None) -> Settings:
+    from safelight.evaluate.views.drawn import Settings
 
-    held = exam(_count(args), cameras(size=model.preset.size), watch)
-    return held, drawn(model, held.truths, Settings(args.steps, args.guidance, args.seed, args.sampler), watch)
+    return Settings(args.steps, args.guidance, args.seed, args.sampler, at_once)
 
 
-def _findings(name: str, held: Exam, views: np.ndarray, watch: Watch) -> Iterator[Finding]:
+def _findings(
+    args: argparse.Namespace, model: ViewModel, held: Exam, views: np.ndarray, watch: Watch
+) -> Iterator[Finding]:
     """The truth and the floors first: they say whether the trial can be trusted."""
     from safelight.evaluate.origin import cores
     from safelight.evaluate.views import baselines, report
     from safelight.evaluate.views.trial import measure
 
     floors = {}
-    for row, drawn in baselines.rows(held.truths, baselines.mean(held.cameras)).items():
-        floors[row] = measure(drawn, held, cores(), watch)
+    for row, pictures in baselines.rows(held.truths, baselines.mean(held.cameras)).items():
+        floors[row] = measure(pictures, held, cores(), watch)
         said = {"ground truth": report.of_truth, "constant grey": report.of_grey}.get(row)
         yield from said(floors[row]) if said else report.of_floor(row, floors[row])
-    yield from report.of_model(name, measure(views, held, cores(), watch), floors)
+    together = measure(views, held, cores(), watch)
+    yield from report.of_model(model.name, together, floors)
+    if args.apart:
+        yield from _apart(args, model, held, together, watch)
+    if args.volumes:
+        yield from _volumes(args, model.name, held, views, watch)
+
+
+def _apart(
+    args: argparse.Namespace, model: ViewModel, held: Exam, together: Measured, watch: Watch
+) -> Iterator[Finding]:
+    """The same views with the same noise, drawn in smaller sets: what is gained, or lost, by reading more others."""
+    from safelight.evaluate.origin import cores
+    from safelight.evaluate.views import report
+    from safelight.evaluate.views.drawn import ALONE, FEW, drawn
+    from safelight.evaluate.views.trial import measure
+
+    unread = replace(held, stated=None)  # the checker takes longer than all the rest
+    rows = {}
+    for at_once, words in ((ALONE, "each view alone"), (FEW, f"{FEW} views at a time")):
+        views = drawn(model, held.truths, _settings(args, at_once), watch)
+        rows[at_once] = measure(views, unread, cores(), watch)
+        yield from report.of_floor(f"{model.name}, {words}", rows[at_once])
+    yield report.of_more_views(model.name, rows[FEW], together, FEW)
+
+
+def _volumes(args: argparse.Namespace, name: str, held: Exam, views: np.ndarray, watch: Watch) -> Iterator[Finding]:
+    from safelight.evaluate.views import report
+    from safelight.evaluate.views.trial import volumes
+    from safelight.evaluate.views.truth import BETWEEN, cameras
+
+    between = cameras(BETWEEN, held.cameras.size[0])
+    fitted = volumes(views[: args.volumes], held.truths[: args.volumes], between, watch)
+    yield from report.of_volumes(name, *fitted)
 
 
 def _place(args: argparse.Namespace) -> Path | None:
@@ -73,11 +110,12 @@ def _place(args: argparse.Namespace) -> Path | None:
     Raises:
         RequestError: flags of another subject, or numbers out of range. FileError: the folder is not there.
     """
-    strange = [f"--{name.replace('_', '-')}" for name in OTHERS if getattr(args, name)]
-    if strange:
+    if strange := verdicts.given(args, OTHERS):
         raise RequestError(f"{', '.join(strange)} is of another subject than views; leave it out")
     if not 3 <= _count(args) <= MOST:
         raise RequestError(f"people number between 3 (they are shuffled) and {MOST}, not {args.people}")
+    if args.volumes is not None and not 1 <= args.volumes <= _count(args):
+        raise RequestError(f"--volumes is a number from 1 to that of the people, {_count(args)}, not {args.volumes}")
     return verdicts.beside(args)
 
 

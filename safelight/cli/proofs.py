@@ -48,8 +48,7 @@ def _place(args: argparse.Namespace) -> Path | None:
     """
     if not any(getattr(args, name) for name in FILES):
         raise RequestError("name the adapters that are judged: --lora, --embedding, --control, --image-adapter")
-    strange = [f"--{name}" for name in OTHERS if getattr(args, name)]
-    if strange:
+    if strange := verdicts.given(args, OTHERS):
         raise RequestError(f"{', '.join(strange)} is of 'evaluate figurines'; leave it out")
     if not 1 <= _count(args) <= MOST:
         raise RequestError(f"the prompts must number between 1 and {MOST}, not {args.prompts}")

@@ -45,10 +45,16 @@ def beside(args: argparse.Namespace) -> Path | None:
     return place
 
 
+def given(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Those of the flags of these names that were given, as they are typed; a 0 was given, too."""
+    found = [name for name in names if getattr(args, name) is not None and getattr(args, name) is not False]
+    return [f"--{name.replace('_', '-')}" for name in found]
+
+
 def again(args: argparse.Namespace, *begun: str, flags: Sequence[str]) -> str:
     """The command that does this again: its first words, then the flags that were given, and the seed."""
     words = ["safelight", "evaluate", *begun]
-    for name in flags:
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", str(value)]
+    for flag in given(args, flags):
+        value = getattr(args, flag.removeprefix("--"))
+        words += [flag] if value is True else [flag, str(value)]
     return shlex.join([*words, *(["--seed", str(args.seed)] if args.seed else [])])

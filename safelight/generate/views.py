@@ -48,6 +48,7 @@ class ViewRequest:
         own_normals: of the portrait.
         steps, guidance: None for the preset's; guidance 1 leads nowhere.
         seed: of the set: view v's noise is a function of (seed, v). sampler: None for the model's own.
+        numbers: v of each view, so that a part of a set can be drawn with its own noise; none for 0 and on.
     """
 
     portrait: Image.Image
@@ -58,6 +59,7 @@ class ViewRequest:
     guidance: float | None = None
     seed: int = 0
     sampler: str | None = None
+    numbers: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
     """Draw, telling of every step; the last one holds the finished views.
 
     Raises:
-        RequestError: numbers out of range, cameras that `checked` refuses, or normals that the model does not read, or
-            of another number than the cameras. ImageError: a picture of another shape.
+        RequestError: numbers out of range, cameras that `checked` refuses, normals that the model does not read, or
+            normals or numbers of views that are not as many as the cameras. ImageError: a picture of another shape.
     """
     preset = model.preset
     steps = preset.steps if request.steps is None else request.steps
@@ -119,10 +121,13 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
         raise RequestError(f"steps are a number from 1 to {MOST_STEPS}, not {steps}")
     if not 0 <= guidance <= MOST_GUIDANCE:
         raise RequestError(f"guidance is a number from 0 to {MOST_GUIDANCE:g}, not {guidance:g}")
-    told = conditions(model, request)
+    told, count = conditions(model, request), request.cameras.shape[0]
+    numbers = request.numbers or range(count)
+    if len(numbers) != count:
+        raise RequestError(f"{len(numbers)} numbers were given for {count} views; give one a view, or none")
     assert told.reference is not None
     levels = model.levels(steps)
-    noise = Apart(request.seed, _shape(told.reference), request.cameras.shape[0], told.reference.device)
+    noise = Apart(request.seed, _shape(told.reference), numbers, told.reference.device)
     options = None if request.sampler else model.options
     chosen = find(request.sampler or model.sampler).bind(model.path, options)
     away = preset.led_away(told, told.context)

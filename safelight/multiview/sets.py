@@ -7,6 +7,7 @@ from, and what is added on its way, depends on (seed, v) alone: more views leave
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,21 +26,21 @@ class Apart:
     """Fresh noise for every step of a set, each view its own: a ``Noise``.
 
     Args:
-        shape: of one view, (Z, h, w). views: V. device: where the draws are put.
+        shape: of one view, (Z, h, w). views: the numbers of the V views. device: where the draws are put.
     """
 
     seed: int
     shape: tuple[int, int, int]
-    views: int
+    views: Sequence[int]
     device: str | torch.device = "cpu"
 
     def start(self) -> Tensor:
         """What the set starts from: [1, Z, V, h, w]; view 0 as a picture of this seed does."""
-        return torch.stack([start_noise(self.seed, self.shape, v) for v in range(self.views)], 2).to(self.device)
+        return torch.stack([start_noise(self.seed, self.shape, v) for v in self.views], 2).to(self.device)
 
     def __call__(self, s: Level, t: Level) -> Tensor:
         """Unit normal [1, Z, V, h, w] for the step from s to t."""
-        each = (Fresh(self.seed, self.shape, view, self.device) for view in range(self.views))
+        each = (Fresh(self.seed, self.shape, view, self.device) for view in self.views)
         return torch.stack([noise(s, t) for noise in each], 2)
 
 

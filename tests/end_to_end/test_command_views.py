@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from safelight.evaluate.views import baselines, trial
+from safelight.evaluate.views.volume import Fit
 from safelight.figurines.person import random_people
 from safelight.figurines.render import portrait
 from safelight.generate.file import open_picture
@@ -170,10 +171,37 @@ def test_a_model_is_judged_and_an_untaught_one_fails(
 ) -> None:
     monkeypatch.setattr(trial, "exam", partial(trial.exam, asked=False))  # the checker takes minutes
     monkeypatch.setattr(baselines, "mean", partial(baselines.mean, count=5))
-    asked = ("--people", "3", "--steps", "1", "--sheet", "-o", "v.json")
+    quick = Fit(cells=(8, 8), steps=(3, 3), rays=64, samples=8)
+    monkeypatch.setattr(trial, "volumes", partial(trial.volumes, how=quick))
+    asked = ("--people", "3", "--steps", "1", "--apart", "--volumes", "2", "--sheet", "-o", "v.json")
     said = here.run("evaluate", "views", "-m", models["pose"], *asked)
     assert said.code == 1, said.err
     claims = json.loads((here.folder / "v.json").read_text("utf-8"))
     failed = [claim["claim"] for claim in claims if claim["holds"] is False]
     assert failed and all("ground truth" not in claim and "constant" not in claim for claim in failed), failed
     assert (here.folder / "v-sheet.png").is_file()
+    assert claims[0]["command"] == "safelight evaluate views -m model --people 3 --steps 1 --apart --volumes 2"
+    found = {claim["claim"]: claim["value"] for claim in claims}
+    part = "PSNR inside the outline"
+    together, alone, few = (found[f"model{way}: {part}"] for way in ("", ", each view alone", ", 4 views at a time"))
+    assert len({together, alone, few}) == 3
+    lost = found[f"model: {part} lost by 8 views at once against 4 at a time"]
+    assert lost == pytest.approx(few - together, abs=2e-3)
+    fitted = {claim["claim"]: claim for claim in claims if claim["claim"].startswith("a volume")}
+    assert len(fitted) == 4 and {claim["unit"] for claim in fitted.values()} == {"dB, 2 people"}
+    drawn, true = (fitted[f"a volume fitted to {whose}, seen from between: PSNR, whole frame"]["value"]
+                   for whose in ("model", "true views"))  # fmt: skip
+    assert drawn < true
+
+
+def test_what_cannot_be_judged_is_one_line_before_a_model_is_looked_for(here: Shell) -> None:
+    for words, told in (
+        (("views", "--people", "3", "--volumes", "0"), "--volumes is a number from 1 to that of the people, 3, not 0"),
+        (("views", "--people", "3", "--volumes", "4"), "not 4"),
+        (("views", "--volumes", "101"), "100, not 101"),
+        (("views", "--people", "2"), "3 (they are shuffled)"),
+        (("views", "--neighbours", "0"), "--neighbours is of another subject"),
+        (("figurines", "--apart"), "--apart is of 'evaluate views'"),
+        (("adapters", "--volumes", "0"), "--volumes is of 'evaluate views'"),
+    ):
+        assert told in refused(here.run("evaluate", *words, "-m", "nothing")), words

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from PIL import Image
@@ -20,46 +21,66 @@ from safelight.figurines.sheet import sheet
 from safelight.generate.views import ViewRequest, draw
 from safelight.multiview.model import ViewModel
 
+ALONE: Final = 1
+FEW: Final = 4
+"""The most views that the default plan of training has in a set."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How views are drawn: as in `ViewRequest`; ``seed`` is of the first person, the next has one more."""
+    """How views are drawn: as in `ViewRequest`; ``seed`` is of the first person, the next has one more.
+
+    ``at_once``: at most so many views of a person are drawn together and read each other, 1 and up; None for all.
+    """
 
     steps: int | None = None
     guidance: float | None = None
     seed: int = 0
     sampler: str | None = None
+    at_once: int | None = None
 
 
 def drawn(model: ViewModel, truths: Sequence[Truth], asked: Settings, tell: Tell) -> np.ndarray:
-    """uint8 [N, V, H, W, 3].
+    """uint8 [N, V, H, W, 3]. A view's noise is the same however many are drawn at once.
 
     Raises:
         RequestError, ImageError: see `safelight.generate.views.draw`.
     """
+    title = "drawn" if asked.at_once is None else f"drawn, {asked.at_once} at a time"
     made = []
     for number, true in enumerate(truths):
-        mine = replace(
-            request(model, true),
-            steps=asked.steps,
-            guidance=asked.guidance,
-            sampler=asked.sampler,
-            seed=asked.seed + number,
-        )
-        *_, last = draw(model, mine)
-        made.append(last.pictures())
-        tell("drawn", len(made), len(truths))
+        pictures: dict[int, np.ndarray] = {}
+        for views in sets(true.cameras.shape[0], asked.at_once):
+            mine = replace(
+                request(model, true, views),
+                steps=asked.steps,
+                guidance=asked.guidance,
+                sampler=asked.sampler,
+                seed=asked.seed + number,
+            )
+            *_, last = draw(model, mine)
+            pictures |= zip(views, last.pictures(), strict=True)
+        made.append(np.stack([pictures[view] for view in sorted(pictures)]))
+        tell(title, len(made), len(truths))
     return np.stack(made)
 
 
-def request(model: ViewModel, true: Truth) -> ViewRequest:
-    """What a model is given of one person: the portrait, the cameras, and coarse normals where it reads them."""
-    portrait = Image.fromarray(true.reference)
+def sets(count: int, at_once: int | None) -> list[range]:
+    """The numbers of the views that are drawn together: as few sets as can be, each spread over all ``count`` views,
+    since sets of training are not of neighbours either."""
+    number = 1 if at_once is None else -(-count // at_once)
+    return [range(first, count, number) for first in range(number)]
+
+
+def request(model: ViewModel, true: Truth, views: Sequence[int]) -> ViewRequest:
+    """What a model is given of one person: the portrait, the cameras of the views of these numbers, and coarse normals
+    where it reads them."""
+    plain = ViewRequest(Image.fromarray(true.reference), true.cameras[(list(views),)], numbers=views)
     if not model.preset.shown:
-        return ViewRequest(portrait, true.cameras)
-    cameras = [true.cameras[view] for view in range(true.cameras.shape[0])]
+        return plain
+    cameras = [true.cameras[view] for view in views]
     *maps, own = (_coarse(true, camera) for camera in (*cameras, portrait_camera(len(true.reference))))
-    return ViewRequest(portrait, true.cameras, maps, own)
+    return replace(plain, normals=maps, own_normals=own)
 
 
 def _coarse(true: Truth, camera: Camera) -> Image.Image:

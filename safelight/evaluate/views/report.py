@@ -75,9 +75,10 @@ def of_floor(name: str, measured: Measured) -> list[Finding]:
     return _row(name, measured, {})
 
 
-def of_more_views(name: str, few: Measured, many: Measured) -> Finding:
-    """What more views at once than in training cost."""
-    claim = f"{name}: PSNR inside the outline lost by {many.views} views at once against {few.views}"
+def of_more_views(name: str, few: Measured, many: Measured, at_once: int) -> Finding:
+    """What more views at once than in training cost: the same views of the same people, all drawn at once (``many``)
+    and ``at_once`` at a time (``few``)."""
+    claim = f"{name}: PSNR inside the outline lost by {many.views} views at once against {at_once} at a time"
     return Finding(claim, few.inside - many.inside, "dB", "<= 1")
 
 

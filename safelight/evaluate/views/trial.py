@@ -163,5 +163,22 @@ def rebuilt(drawn: np.ndarray, true: Truth, held: Camera, how: Fit | None = None
     return float(whole.mean()), float(likeness.psnr(again, wanted.pictures, wanted.mattes).mean())
 
 
+Rebuilt = list[tuple[float, float]]
+"""What `rebuilt` gives, a person each."""
+
+
+def volumes(
+    drawn: np.ndarray, people: Sequence[Truth], held: Camera, tell: Tell, how: Fit | None = None
+) -> tuple[Rebuilt, Rebuilt]:
+    """Do so for drawn views, uint8 [N, V, H, W, 3], and for the true ones of the same people."""
+    mine: Rebuilt = []
+    theirs: Rebuilt = []
+    for views, true in zip(drawn, people, strict=True):
+        for rows, pictures in ((mine, views), (theirs, true.pictures)):
+            rows.append(rebuilt(pictures, true, held, how))
+            tell("volumes fitted", len(mine) + len(theirs), 2 * len(people))
+    return mine, theirs
+
+
 def _mean(values: Sequence[float] | Sequence[np.ndarray]) -> float:
     return float(np.mean(values))

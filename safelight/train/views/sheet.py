@@ -92,7 +92,7 @@ class Sheet:
         guidance, facts = CFG(self.guidance, prediction=kind), preset(self.plan.views.preset)
         jobs = [
             run(
-                Apart(key(SEED, "start", i), shape, len(ORBIT), x0.device),
+                Apart(key(SEED, "start", i), shape, range(len(ORBIT)), x0.device),
                 trailing(path, self.steps),
                 find("ddim").bind(path),
                 told,

@@ -83,9 +83,10 @@ def test_seeds_and_numbers_of_views_are_compared() -> None:
 
 
 def test_more_views_may_cost_a_decibel(rows: dict[str, Measured]) -> None:
-    few, many = (replace(rows["ground truth"], views=n, inside=v) for n, v in ((4, 18.0), (8, 16.5)))
-    lost = report.of_more_views("m", few, many)
+    few, many = (replace(rows["ground truth"], views=8, inside=value) for value in (18.0, 16.5))
+    lost = report.of_more_views("m", few, many, 4)
     assert (lost.value, holds(lost.value, lost.bar)) == (1.5, False)
+    assert lost.claim.endswith("lost by 8 views at once against 4 at a time")
 
 
 def test_the_checker_recognises_people_by_their_views() -> None:

@@ -11,7 +11,7 @@ import torch
 from safelight.core.camera import Camera
 from safelight.errors import RequestError
 from safelight.evaluate.views.likeness import psnr
-from safelight.evaluate.views.trial import outlines, rebuilt
+from safelight.evaluate.views.trial import outlines, rebuilt, volumes
 from safelight.evaluate.views.truth import PLACES, Truth, cameras, people, truth
 from safelight.evaluate.views.volume import HALF, Fit, Volume, fit, hull
 from safelight.multiview.bundle import Bundle
@@ -32,6 +32,16 @@ def test_true_views_give_the_person_from_places_between(small: Truth) -> None:
     turned = np.roll(small.pictures, 2, axis=0)
     worse, _ = rebuilt(turned, small, held, QUICK)
     assert worse < whole - 3
+
+
+def test_drawn_and_true_views_of_a_person_are_fitted_alike(small: Truth) -> None:
+    how = Fit(cells=(8, 8), steps=(3, 3), rays=64, samples=8)
+    held, told = cameras([(45.0, 10.0)], 32), []
+    turned = np.roll(small.pictures, 2, axis=0)
+    mine, theirs = volumes(np.stack([turned, small.pictures]), [small, small], held, lambda *now: told.append(now), how)
+    assert mine == [rebuilt(turned, small, held, how), theirs[1]]
+    assert theirs == [rebuilt(small.pictures, small, held, how)] * 2 and mine[0] != theirs[0]
+    assert told == [("volumes fitted", done, 4) for done in (1, 2, 3, 4)]
 
 
 def test_the_same_bundle_gives_the_same_volume(small: Truth) -> None:
