@@ -81,7 +81,8 @@ class Viewing(Drawing):
 
     def changes(self, size: int) -> dict[str, str | int]:
         """What a model of pictures of this ``size`` has otherwise than its preset."""
-        usual, mine = preset(self.preset), {"layout": self.layout, "size": size, "camera": self.camera}
+        usual = preset(self.preset)
+        mine: dict[str, str | int] = {"layout": self.layout, "size": size, "camera": self.camera}
         return {name: value for name, value in mine.items() if value != getattr(usual, name)}
 
     def config(self, latent: int, size: int, context: int = NO_TEXT) -> UNetConfig:
