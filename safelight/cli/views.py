@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli import output, rigged
+from safelight.cli import output, rigged, values
 from safelight.errors import ExistsError, FileError, RequestError, UnknownNameError
 from safelight.weights.folder import typed
 
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--camera", metavar="AZ,EL", action="append", help="azimuth and elevation in degrees, such as 30,6; repeatable")
     add("--normals", metavar="DIR", help=f"coarse normals of the views, 000.png and on, and {NORMALS}")
     add("--steps", type=int, metavar="N", help="steps; by default the model's own")
-    add("--guidance", type=float, metavar="S", help="how much the portrait leads; by default the model's own")
+    add("--guidance", metavar="S[,S...]", help="how much the portrait leads, all views or each; else the model's own")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
     add("--sampler", metavar="NAME", help="sampler; by default the model's own")
     add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
@@ -135,7 +135,8 @@ def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> View
             raise FileError(f"{place}: no such folder; --normals takes one with 000.png and on")
         normals = [open_picture(place / f"{view:03d}.png") for view in range(cameras.shape[0])]
         own = open_picture(place / NORMALS) if (place / NORMALS).is_file() else None
-    return ViewRequest(portrait, cameras, normals, own, args.steps, args.guidance, args.seed, args.sampler)
+    guidance = None if args.guidance is None else values.numbers("--guidance", args.guidance, 0, "view")
+    return ViewRequest(portrait, cameras, normals, own, args.steps, guidance, args.seed, args.sampler)
 
 
 def _drawn(model: ViewModel, request: ViewRequest) -> Seen:

@@ -16,12 +16,14 @@ from torch import Tensor
 from safelight.adapters.picture import check_hint, named
 from safelight.core.camera import Camera
 from safelight.core.guidance import CFG
+from safelight.core.guides.scale import Strength
 from safelight.core.sample import sample
 from safelight.core.samplers.table import find
 from safelight.encoders.clip_pixels import flat
 from safelight.errors import ImageError, RequestError
 from safelight.figurines.matte import matte
 from safelight.figurines.render import portrait_camera
+from safelight.generate.compose import numbers
 from safelight.generate.picture import to_picture, to_tensor
 from safelight.multiview.answer import evaluator
 from safelight.multiview.bounds import checked
@@ -46,7 +48,8 @@ class ViewRequest:
         cameras: [V], 1 to 64, in the world of the model.
         normals: of every view, coarse, in its camera's axes; for models that read them, which draw without them worse.
         own_normals: of the portrait.
-        steps, guidance: None for the preset's; guidance 1 leads nowhere.
+        steps: None for the preset's.
+        guidance: how much the portrait leads, 0 to 100, one number or one a view; 1 leads nowhere, None: the preset's.
         seed: of the set: view v's noise is a function of (seed, v). sampler: None for the model's own.
     """
 
@@ -55,7 +58,7 @@ class ViewRequest:
     normals: Sequence[Image.Image] = ()
     own_normals: Image.Image | None = None
     steps: int | None = None
-    guidance: float | None = None
+    guidance: float | Sequence[float] | None = None
     seed: int = 0
     sampler: str | None = None
 
@@ -112,17 +115,15 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
         RequestError: numbers out of range, cameras that `checked` refuses, or normals that the model does not read, or
             of another number than the cameras. ImageError: a picture of another shape.
     """
-    preset = model.preset
+    preset, cameras = model.preset, checked(request.cameras)
     steps = preset.steps if request.steps is None else request.steps
-    guidance = preset.guidance if request.guidance is None else request.guidance
     if not 1 <= steps <= MOST_STEPS:
         raise RequestError(f"steps are a number from 1 to {MOST_STEPS}, not {steps}")
-    if not 0 <= guidance <= MOST_GUIDANCE:
-        raise RequestError(f"guidance is a number from 0 to {MOST_GUIDANCE:g}, not {guidance:g}")
+    guidance = _scale(request, preset.guidance if request.guidance is None else request.guidance, "guidance")
     told = conditions(model, request)
     assert told.reference is not None
     levels = model.levels(steps)
-    noise = Apart(request.seed, _shape(told.reference), request.cameras.shape[0], told.reference.device)
+    noise = Apart(request.seed, _shape(told.reference), cameras.shape[0], told.reference.device)
     options = None if request.sampler else model.options
     chosen = find(request.sampler or model.sampler).bind(model.path, options)
     away = preset.led_away(told, told.context)
@@ -132,13 +133,28 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
         yield Seen(step.index, step.total, step.last, step.x if step.last else step.denoised, model)
 
 
+def _scale(request: ViewRequest, given: float | Sequence[float], what: str) -> Strength:
+    """One number, or one for each view.
+
+    Raises:
+        RequestError: not as many as views, or one out of its range.
+    """
+    scales, count = numbers(given), request.cameras.shape[0]
+    if len(scales) not in (1, count):
+        raise RequestError(f"{len(scales)} scales of {what} were given for {count} views; give one a view, or one")
+    for scale in scales:
+        if not 0 <= scale <= MOST_GUIDANCE:
+            raise RequestError(f"{what} is a number from 0 to {MOST_GUIDANCE:g}, not {scale:g}")
+    return scales if len(scales) > 1 else scales[0]
+
+
 @torch.no_grad()
 def conditions(model: ViewModel, request: ViewRequest) -> Conditions:
     """What the network is told, one row in float32.
 
     Raises: see `draw`.
     """
-    preset, cameras = model.preset, checked(request.cameras)
+    preset, cameras = model.preset, request.cameras
     size = (preset.size, preset.size)
     count = cameras.shape[0]
     check_hint(request.portrait, size, "the portrait")

@@ -100,14 +100,17 @@ def test_equal_requests_give_equal_bits_and_every_flag_changes_them(here: Shell,
     assert pixels(here, model, *plain) == first
     changed = [
         pixels(here, model, *plain, *words)
-        for words in (("--steps", "3"), ("--guidance", "6"), ("--seed", "1"), ("--sampler", "Euler a"))
+        for words in (
+            *(("--steps", "3"), ("--guidance", "6"), ("--guidance", "2,6")),
+            *(("--seed", "1"), ("--sampler", "Euler a")),
+        )
     ]
     placed = [
         pixels(here, model, *words)
         for words in (("--rig", "mvdream4"), ("-n", "4"), ("--camera=0,6", "--camera=50,20"))
     ]
     other = pixels(here, model, *plain, picture="p1.png")
-    assert len({first, other, *changed, *placed}) == 9
+    assert len({first, other, *changed, *placed}) == 10
 
 
 def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models: dict[str, str]) -> None:
@@ -145,6 +148,8 @@ def test_wrong_requests_are_one_line_before_anything_is_drawn(here: Shell, model
         (("--camera", "nan,0"), "--camera"),
         (("--steps", "0"), "1 to 1000"),
         (("--guidance", "-1"), "0 to 100"),
+        (("--guidance", "2,3"), "2 scales of guidance were given for 8 views"),
+        (("--guidance", "2;3"), "one for each view with commas"),
         (("--sampler", "eular"), "euler"),
         (("--export", "colmop"), "colmap"),
         (("--turntable", "film.mp4"), ".gif"),
