@@ -38,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--normals", metavar="DIR", help=f"coarse normals of the views, 000.png and on, and {NORMALS}")
     add("--steps", type=int, metavar="N", help="steps; by default the model's own")
     add("--guidance", metavar="S[,S...]", help="how much the portrait leads, all views or each; else the model's own")
+    add("--normals-guidance", metavar="S[,S...]", help="how much the normals lead, apart from the portrait")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
     add("--sampler", metavar="NAME", help="sampler; by default the model's own")
     add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
@@ -135,8 +136,22 @@ def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> View
             raise FileError(f"{place}: no such folder; --normals takes one with 000.png and on")
         normals = [open_picture(place / f"{view:03d}.png") for view in range(cameras.shape[0])]
         own = open_picture(place / NORMALS) if (place / NORMALS).is_file() else None
-    guidance = None if args.guidance is None else values.numbers("--guidance", args.guidance, 0, "view")
-    return ViewRequest(portrait, cameras, normals, own, args.steps, guidance, args.seed, args.sampler)
+    return ViewRequest(
+        portrait=portrait,
+        cameras=cameras,
+        normals=normals,
+        own_normals=own,
+        steps=args.steps,
+        guidance=_scales("--guidance", args.guidance),
+        normals_guidance=_scales("--normals-guidance", args.normals_guidance),
+        seed=args.seed,
+        sampler=args.sampler,
+    )
+
+
+def _scales(flag: str, text: str | None) -> tuple[float, ...] | None:
+    """One number for all views, or one for each."""
+    return None if text is None else values.numbers(flag, text, 0, "view")
 
 
 def _drawn(model: ViewModel, request: ViewRequest) -> Seen:

@@ -5,7 +5,7 @@ Axes: V views, [1, Z, V, h, w] latents, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from safelight.adapters.picture import check_hint, named
 from safelight.core.camera import Camera
-from safelight.core.guidance import CFG
+from safelight.core.guidance import CFG, Guidance
 from safelight.core.guides.scale import Strength
 from safelight.core.sample import sample
 from safelight.core.samplers.table import find
@@ -31,6 +31,7 @@ from safelight.multiview.bundle import Bundle
 from safelight.multiview.encode import encoder
 from safelight.multiview.model import ViewModel
 from safelight.multiview.network import Conditions, beside
+from safelight.multiview.scales import in_turn
 from safelight.multiview.sets import Apart, run
 
 MOST_STEPS = 1000
@@ -50,6 +51,8 @@ class ViewRequest:
         own_normals: of the portrait.
         steps: None for the preset's.
         guidance: how much the portrait leads, 0 to 100, one number or one a view; 1 leads nowhere, None: the preset's.
+        normals_guidance: how much the normals lead, likewise: 0 as if they were not shown, 1 as the network has it. The
+            portrait then leads away from neither; None: normals have no scale of their own, and both sides read them.
         seed: of the set: view v's noise is a function of (seed, v). sampler: None for the model's own.
     """
 
@@ -59,6 +62,7 @@ class ViewRequest:
     own_normals: Image.Image | None = None
     steps: int | None = None
     guidance: float | Sequence[float] | None = None
+    normals_guidance: float | Sequence[float] | None = None
     seed: int = 0
     sampler: str | None = None
 
@@ -119,18 +123,46 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
     steps = preset.steps if request.steps is None else request.steps
     if not 1 <= steps <= MOST_STEPS:
         raise RequestError(f"steps are a number from 1 to {MOST_STEPS}, not {steps}")
-    guidance = _scale(request, preset.guidance if request.guidance is None else request.guidance, "guidance")
+    scales = _scales(model, request)
+    _check_pictures(model, request)
     told = conditions(model, request)
     assert told.reference is not None
     levels = model.levels(steps)
     noise = Apart(request.seed, _shape(told.reference), cameras.shape[0], told.reference.device)
     options = None if request.sampler else model.options
     chosen = find(request.sampler or model.sampler).bind(model.path, options)
-    away = preset.led_away(told, told.context)
-    job = run(noise, levels, chosen, told, away, CFG(guidance, prediction=model.prediction))
+    job = run(noise, levels, chosen, *_guided(model, told, scales))
     answers = evaluator(model.network, model.prediction, next(model.network.parameters()))
     for step in sample(answers, job):
         yield Seen(step.index, step.total, step.last, step.x if step.last else step.denoised, model)
+
+
+def _guided(
+    model: ViewModel, told: Conditions, scales: Mapping[str, Strength]
+) -> tuple[dict[str, Conditions], Guidance]:
+    """What each branch is told, and the rule; normals without a scale of their own stay where guidance leads away."""
+    if len(scales) == 1:
+        away = model.preset.led_away(told, told.context)
+        return {"cond": told, "uncond": away}, CFG(scales["portrait"], prediction=model.prediction)
+    rule, conds = in_turn(model.preset, told, told.context, scales)
+    return conds, rule
+
+
+def _scales(model: ViewModel, request: ViewRequest) -> dict[str, Strength]:
+    """Of the portrait, and of normals where they have one of their own.
+
+    Raises:
+        RequestError: see `_scale`, or a scale of normals that are not there, or that the model does not read.
+    """
+    own = model.preset.guidance if request.guidance is None else request.guidance
+    scales = {"portrait": _scale(request, own, "guidance")}
+    if request.normals_guidance is not None:
+        if "normals" not in model.preset.shown:
+            raise RequestError(f"{model.name} reads no normals; leave their guidance out, or choose a model that does")
+        if not request.normals:
+            raise RequestError("there are no normals to lead by; give one a view, or leave their guidance out")
+        scales["normals"] = _scale(request, request.normals_guidance, "guidance of normals")
+    return scales
 
 
 def _scale(request: ViewRequest, given: float | Sequence[float], what: str) -> Strength:
@@ -148,20 +180,23 @@ def _scale(request: ViewRequest, given: float | Sequence[float], what: str) -> S
     return scales if len(scales) > 1 else scales[0]
 
 
-@torch.no_grad()
-def conditions(model: ViewModel, request: ViewRequest) -> Conditions:
-    """What the network is told, one row in float32.
-
-    Raises: see `draw`.
-    """
-    preset, cameras = model.preset, request.cameras
-    size = (preset.size, preset.size)
-    count = cameras.shape[0]
-    check_hint(request.portrait, size, "the portrait")
+def _check_pictures(model: ViewModel, request: ViewRequest) -> None:
+    """Refuse pictures that the model cannot be shown; errors as of `draw`."""
+    preset, count = model.preset, request.cameras.shape[0]
     if (request.normals or request.own_normals) and not preset.shown:
         raise RequestError(f"{model.name} reads no normals; leave them out, or choose a model that does")
     if request.normals and len(request.normals) != count:
         raise RequestError(f"{len(request.normals)} pictures of normals were given for {count} views; give one a view")
+    own = [request.own_normals] if request.own_normals else []
+    for what, pictures in (("portrait", [request.portrait]), ("normals", [*request.normals, *own])):
+        for picture in pictures:
+            check_hint(picture, (preset.size, preset.size), f"the {what}")
+
+
+@torch.no_grad()
+def conditions(model: ViewModel, request: ViewRequest) -> Conditions:
+    """What the network is told, one row in float32."""
+    preset, cameras = model.preset, request.cameras
     device = next(model.network.parameters()).device
     reference = encode(model, [request.portrait])
     parts = []
@@ -170,8 +205,6 @@ def conditions(model: ViewModel, request: ViewRequest) -> Conditions:
         own = encoder(preset.camera).function(portrait_camera(grid).to(torch.float32, device))
         parts.append((_said(model, cameras.resized(grid), device).transpose(0, 1)[None], own[None]))
     if preset.shown:
-        for picture in request.normals:
-            check_hint(picture, size, "the normals")
         parts.append(_normals(model, request, reference))
     return Conditions(
         context=torch.zeros(1, 1, model.network.unet.config.cross_attention_dim, device=device),

@@ -7,12 +7,13 @@ from, and what is added on its way, depends on (seed, v) alone: more views leave
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from safelight.core.guidance import CFG
+from safelight.core.guidance import Guidance
 from safelight.core.noise import Fresh, start_noise
 from safelight.core.path import Level
 from safelight.core.run import Solver
@@ -47,18 +48,17 @@ def run(
     noise: Apart,
     levels: list[Level],
     solver: Solver,
-    told: Conditions,
-    away: Conditions,
-    guidance: CFG,
+    conds: Mapping[str, Conditions],
+    guidance: Guidance,
     *,
-    width: int = 2,
+    width: int = 0,
 ) -> Job:
     """The run that draws one set.
 
     Args:
         levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same.
-        told: one row. away: what guidance leads away from, one row too (``Preset.led_away``).
-        width: rows of each network call, 2 where a set and what it is led away from go together.
+        conds: what each branch of the guidance is told, one row each; "uncond" is of ``Preset.led_away``.
+        width: rows of each network call; 0 for as many as there are branches here, even where one is not asked.
     """
     return Job(
         sampler=solver,
@@ -66,6 +66,6 @@ def run(
         x=noise.start() * levels[0].sigma,
         noise=noise,
         guidance=guidance,
-        conds={"cond": told, "uncond": away},
-        width=width,
+        conds=conds,
+        width=width or len(conds),
     )

@@ -122,7 +122,8 @@ def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models:
     drawn = [pixels(here, model, *plain, *words) for words in ((), ("--normals", "a"), ("--normals", "b"))]
     Image.new("RGB", (64, 64), (128, 255, 128)).save(here.folder / "b/portrait.png")
     drawn.append(pixels(here, model, *plain, "--normals", "b"))
-    assert len(set(drawn)) == 4
+    drawn.append(pixels(here, model, *plain, "--normals", "b", "--normals-guidance", "1,4"))
+    assert len(set(drawn)) == 5
     assert "reads no normals" in refused(views(here, models["pose"], *plain, "--normals", "a"))
     assert "002.png" in refused(views(here, model, "-n", "3", "--normals", "a"))
 
@@ -156,6 +157,7 @@ def test_wrong_requests_are_one_line_before_anything_is_drawn(here: Shell, model
         (("--turntable", "there.gif"), "exists"),
         (("-o", "full"), "full"),
         (("--normals", "nowhere"), "no such folder"),
+        (("--normals-guidance", "2"), "reads no normals"),
     ):
         assert told in refused(views(here, model, *words)), words
     assert "no figure" in refused(views(here, model, picture="grey.png"))

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from safelight.errors import SafelightError
-from tests.generate.sets import asked, drawn, model
+from tests.generate.sets import asked, bumps, drawn, flat, model
+
+WIDE = flat(0, 0, 0).resize((32, 16))
 
 
 def test_a_scale_for_each_view_is_heard_by_that_view() -> None:
@@ -21,12 +23,35 @@ def test_a_scale_for_each_view_is_heard_by_that_view() -> None:
     assert not torch.equal(drawn(model(), asked(guidance=(2.0, 2.0, 5.0))), drawn(model(), asked(guidance=2.0)))
 
 
+def test_normals_with_a_scale_of_their_own_lead_beyond_the_portrait() -> None:
+    of, shown = model(), {"normals": bumps(), "own_normals": flat(255, 128, 128)}
+    three = drawn(of, asked(**shown, guidance=2.0, normals_guidance=3.0))
+    assert not torch.equal(three, drawn(of, asked(**shown, guidance=2.0)))
+    unseen = drawn(of, asked(guidance=2.0))  # which a model that reads normals takes for normals that are hidden
+    torch.testing.assert_close(drawn(of, asked(**shown, guidance=2.0, normals_guidance=0.0)), unseen)
+    plain = drawn(of, asked(**shown, guidance=1.0))
+    torch.testing.assert_close(drawn(of, asked(**shown, guidance=1.0, normals_guidance=1.0)), plain)
+    apart = model(reads="self")
+    mixed = drawn(apart, asked(**shown, guidance=2.0, normals_guidance=(0.0, 3.0, 3.0)))
+    for view, scale in enumerate((0.0, 3.0, 3.0)):
+        alone = drawn(apart, asked(**shown, guidance=2.0, normals_guidance=scale))
+        torch.testing.assert_close(mixed[:, :, view], alone[:, :, view])
+
+
 WRONG: list[tuple[str, dict[str, object], str]] = [
     ("pose", {"guidance": (1.0, 2.0)}, "2 scales of guidance were given for 3 views"),
     ("pose", {"guidance": (1.0, 2.0, -1.0)}, "guidance is a number from 0 to 100, not -1"),
     ("pose", {"guidance": ()}, "0 scales of guidance"),
     ("pose", {"guidance": float("nan")}, "0 to 100, not nan"),
     ("pose", {"steps": 0}, "1 to 1000"),
+    ("pose", {"normals_guidance": 2.0}, "pose reads no normals"),
+    ("normals", {"normals_guidance": 2.0}, "there are no normals to lead by"),
+    ("normals", {"normals": bumps(), "normals_guidance": (1.0, 2.0)}, "2 scales of guidance of normals were"),
+    ("normals", {"normals": bumps(), "normals_guidance": 101.0}, "guidance of normals is a number from 0 to 100"),
+    ("normals", {"normals": bumps(2)}, "2 pictures of normals were given for 3 views"),
+    ("normals", {"normals": [*bumps(2), WIDE]}, "of another shape"),
+    ("normals", {"normals": bumps(), "own_normals": WIDE}, "of another shape"),
+    ("pose", {"normals": bumps()}, "pose reads no normals"),
 ]
 
 
