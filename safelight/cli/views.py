@@ -39,6 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, metavar="N", help="steps; by default the model's own")
     add("--guidance", metavar="S[,S...]", help="how much the portrait leads, all views or each; else the model's own")
     add("--normals-guidance", metavar="S[,S...]", help="how much the normals lead, apart from the portrait")
+    add("--refine", metavar="DIR", help="begin from pictures of the views, such as renders, 000.png and on")
+    add("--strength", type=float, metavar="S", help="of --refine: how much of them is forgotten, above 0 to 1 (all)")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
     add("--sampler", metavar="NAME", help="sampler; by default the model's own")
     add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
@@ -128,25 +130,35 @@ def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> View
     from safelight.generate.file import open_picture
     from safelight.generate.views import ViewRequest
 
-    normals: list[Image] = []
-    own = None
-    if args.normals:
-        place = typed(args.normals)
-        if not place.is_dir():
-            raise FileError(f"{place}: no such folder; --normals takes one with 000.png and on")
-        normals = [open_picture(place / f"{view:03d}.png") for view in range(cameras.shape[0])]
-        own = open_picture(place / NORMALS) if (place / NORMALS).is_file() else None
+    if args.strength is not None and not args.refine:
+        raise RequestError("--strength is of pictures to refine; name their folder with --refine")
+    normals = _pictures("--normals", args.normals, cameras.shape[0])
+    own = typed(args.normals) / NORMALS if args.normals else None
     return ViewRequest(
         portrait=portrait,
         cameras=cameras,
         normals=normals,
-        own_normals=own,
+        own_normals=open_picture(own) if own and own.is_file() else None,
         steps=args.steps,
         guidance=_scales("--guidance", args.guidance),
         normals_guidance=_scales("--normals-guidance", args.normals_guidance),
         seed=args.seed,
         sampler=args.sampler,
+        begin=_pictures("--refine", args.refine, cameras.shape[0]),
+        strength=args.strength,
     )
+
+
+def _pictures(flag: str, folder: str | None, count: int) -> list[Image]:
+    """The pictures of a folder that a flag names, one for each view; none for no folder."""
+    from safelight.generate.file import open_picture
+
+    if not folder:
+        return []
+    place = typed(folder)
+    if not place.is_dir():
+        raise FileError(f"{place}: no such folder; {flag} takes one with 000.png and on")
+    return [open_picture(place / f"{view:03d}.png") for view in range(count)]
 
 
 def _scales(flag: str, text: str | None) -> tuple[float, ...] | None:
@@ -156,8 +168,12 @@ def _scales(flag: str, text: str | None) -> tuple[float, ...] | None:
 
 def _drawn(model: ViewModel, request: ViewRequest) -> Seen:
     from safelight.cli.bar import Bar
-    from safelight.generate.views import draw
+    from safelight.generate.views import draw, settle
 
+    settled = settle(model, request)
+    if settled.strength is not None:
+        run = f"{len(settled.levels) - 1} of {settled.steps} steps (strength {settled.strength:g})"
+        print(f"the given views are drawn over in {run}", file=sys.stderr)
     last: Seen | None = None
     with Bar("drawing", None) as bar:
         for last in draw(model, request):

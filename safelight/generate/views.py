@@ -17,14 +17,18 @@ from safelight.adapters.picture import check_hint, named
 from safelight.core.camera import Camera
 from safelight.core.guidance import CFG, Guidance
 from safelight.core.guides.scale import Strength
+from safelight.core.path import Level
 from safelight.core.sample import sample
+from safelight.core.samplers.row import Bound
 from safelight.core.samplers.table import find
+from safelight.core.schedule import start
 from safelight.encoders.clip_pixels import flat
 from safelight.errors import ImageError, RequestError
 from safelight.figurines.matte import matte
 from safelight.figurines.render import portrait_camera
 from safelight.generate.compose import numbers
 from safelight.generate.picture import to_picture, to_tensor
+from safelight.generate.settle import STRENGTH
 from safelight.multiview.answer import evaluator
 from safelight.multiview.bounds import checked
 from safelight.multiview.bundle import Bundle
@@ -53,6 +57,9 @@ class ViewRequest:
         guidance: how much the portrait leads, 0 to 100, one number or one a view; 1 leads nowhere, None: the preset's.
         normals_guidance: how much the normals lead, likewise: 0 as if they were not shown, 1 as the network has it. The
             portrait then leads away from neither; None: normals have no scale of their own, and both sides read them.
+        begin: pictures of every view, such as renders, to refine instead of beginning with noise alone.
+        strength: with ``begin``, how much of them is forgotten, above 0 to 1 (all, up to the noise of the first level):
+            the share of the steps that is run. None for the customary one.
         seed: of the set: view v's noise is a function of (seed, v). sampler: None for the model's own.
     """
 
@@ -65,6 +72,26 @@ class ViewRequest:
     normals_guidance: float | Sequence[float] | None = None
     seed: int = 0
     sampler: str | None = None
+    begin: Sequence[Image.Image] = ()
+    strength: float | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What will be computed for a request.
+
+    Attributes:
+        levels: those that are visited, noisiest first. steps: of the whole schedule, of which refining runs the last.
+        sampler: bound to the model's path.
+        scales: of the portrait, and of normals where they have one of their own.
+        strength: of refining; None where the views begin with noise.
+    """
+
+    levels: list[Level]
+    steps: int
+    sampler: Bound
+    scales: Mapping[str, Strength]
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,28 +140,40 @@ def bundle(seen: Seen, cameras: Camera) -> Bundle:
 
 
 def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
-    """Draw, telling of every step; the last one holds the finished views.
-
-    Raises:
-        RequestError: numbers out of range, cameras that `checked` refuses, or normals that the model does not read, or
-            of another number than the cameras. ImageError: a picture of another shape.
-    """
-    preset, cameras = model.preset, checked(request.cameras)
-    steps = preset.steps if request.steps is None else request.steps
-    if not 1 <= steps <= MOST_STEPS:
-        raise RequestError(f"steps are a number from 1 to {MOST_STEPS}, not {steps}")
-    scales = _scales(model, request)
-    _check_pictures(model, request)
+    """Draw, telling of every step; the last one holds the finished views. Errors as of `settle`."""
+    settled = settle(model, request)
     told = conditions(model, request)
     assert told.reference is not None
-    levels = model.levels(steps)
-    noise = Apart(request.seed, _shape(told.reference), cameras.shape[0], told.reference.device)
-    options = None if request.sampler else model.options
-    chosen = find(request.sampler or model.sampler).bind(model.path, options)
-    job = run(noise, levels, chosen, *_guided(model, told, scales))
+    noise = Apart(request.seed, _shape(told.reference), request.cameras.shape[0], told.reference.device)
+    begun = encode(model, request.begin).transpose(0, 1)[None] if request.begin else None
+    job = run(noise, settled.levels, settled.sampler, *_guided(model, told, settled.scales), begun=begun)
     answers = evaluator(model.network, model.prediction, next(model.network.parameters()))
     for step in sample(answers, job):
         yield Seen(step.index, step.total, step.last, step.x if step.last else step.denoised, model)
+
+
+def settle(model: ViewModel, request: ViewRequest) -> Settled:
+    """Decide everything that the request leaves open; nothing is computed yet.
+
+    Raises:
+        RequestError: numbers out of range or not as many as views, cameras that `checked` refuses, or what the model
+            does not read. ImageError: a picture of another shape. UnknownNameError: no such sampler.
+    """
+    preset = model.preset
+    checked(request.cameras)
+    steps = preset.steps if request.steps is None else request.steps
+    if not 1 <= steps <= MOST_STEPS:
+        raise RequestError(f"steps are a number from 1 to {MOST_STEPS}, not {steps}")
+    options = None if request.sampler else model.options
+    chosen = find(request.sampler or model.sampler).bind(model.path, options)
+    scales, levels, strength = _scales(model, request), model.levels(steps), request.strength
+    _check_pictures(model, request)
+    if request.begin:
+        strength = STRENGTH if strength is None else strength
+        levels = start(levels, strength)
+    elif strength is not None:
+        raise RequestError("a strength is of pictures to refine; give one a view, or leave the strength out")
+    return Settled(levels, steps, chosen, scales, strength)
 
 
 def _guided(
@@ -185,10 +224,15 @@ def _check_pictures(model: ViewModel, request: ViewRequest) -> None:
     preset, count = model.preset, request.cameras.shape[0]
     if (request.normals or request.own_normals) and not preset.shown:
         raise RequestError(f"{model.name} reads no normals; leave them out, or choose a model that does")
-    if request.normals and len(request.normals) != count:
-        raise RequestError(f"{len(request.normals)} pictures of normals were given for {count} views; give one a view")
+    for what, given in (("of normals", request.normals), ("to refine", request.begin)):
+        if given and len(given) != count:
+            raise RequestError(f"{len(given)} pictures {what} were given for {count} views; give one a view")
     own = [request.own_normals] if request.own_normals else []
-    for what, pictures in (("portrait", [request.portrait]), ("normals", [*request.normals, *own])):
+    for what, pictures in (
+        ("portrait", [request.portrait]),
+        ("normals", [*request.normals, *own]),
+        ("views to refine", request.begin),
+    ):
         for picture in pictures:
             check_hint(picture, (preset.size, preset.size), f"the {what}")
 

@@ -51,19 +51,22 @@ def run(
     conds: Mapping[str, Conditions],
     guidance: Guidance,
     *,
+    begun: Tensor | None = None,
     width: int = 0,
 ) -> Job:
     """The run that draws one set.
 
     Args:
-        levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same.
+        levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same, if not begun.
         conds: what each branch of the guidance is told, one row each; "uncond" is of ``Preset.led_away``.
+        begun: clean views [1, Z, V, h, w], of which the start keeps as much as the first level does; None: nothing.
         width: rows of each network call; 0 for as many as there are branches here, even where one is not asked.
     """
+    start = noise.start() * levels[0].sigma
     return Job(
         sampler=solver,
         levels=levels,
-        x=noise.start() * levels[0].sigma,
+        x=start if begun is None else levels[0].alpha * begun + start,
         noise=noise,
         guidance=guidance,
         conds=conds,

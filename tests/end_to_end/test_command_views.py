@@ -128,6 +128,17 @@ def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models:
     assert "002.png" in refused(views(here, model, "-n", "3", "--normals", "a"))
 
 
+def test_given_views_are_refined_in_as_many_steps_as_the_command_says(here: Shell, models: dict[str, str]) -> None:
+    (here.folder / "renders").mkdir()
+    for view in range(2):
+        Image.new("RGB", (64, 64), (90 * view, 90, 90)).save(here.folder / f"renders/{view:03d}.png")
+    words = ("-n", "2", "--refine", "renders", "--strength", "0.5", "--steps", "4", "-o", "refined", "--json")
+    said = views(here, models["pose"], *words)
+    assert "drawn over in 2 of 4 steps (strength 0.5)" in said.err and json.loads(said.out)["steps"] == 2
+    assert "002.png" in refused(views(here, models["pose"], "-n", "3", "--refine", "renders"))
+    assert "--refine" in refused(views(here, models["pose"], "--strength", "0.5"))
+
+
 def test_the_folder_is_what_the_named_program_reads(here: Shell, models: dict[str, str]) -> None:
     for name, file in (("colmap", "sparse/0/cameras.txt"), ("nerfstudio", "transforms.json")):
         assert views(here, models["pose"], "-n", "2", "--export", name, "-o", name).code == 0

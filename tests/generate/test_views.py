@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from safelight.errors import SafelightError
-from tests.generate.sets import asked, bumps, drawn, flat, model
+from safelight.generate.picture import to_picture
+from safelight.generate.views import encode, settle
+from tests.generate.sets import asked, bumps, drawn, flat, model, person, watched
 
 WIDE = flat(0, 0, 0).resize((32, 16))
 
@@ -38,6 +42,23 @@ def test_normals_with_a_scale_of_their_own_lead_beyond_the_portrait() -> None:
         torch.testing.assert_close(mixed[:, :, view], alone[:, :, view])
 
 
+def test_views_are_refined_from_pictures_by_as_much_as_the_strength_says() -> None:
+    of, given = model("pose"), [person(view) for view in range(3)]
+    known = encode(of, given).transpose(0, 1)[None]
+    plain, seen = asked(begin=given, guidance=1.0), {}
+    for strength, steps, run in ((0.001, 1000, 1), (0.4, 20, 8), (0.8, 20, 16), (1.0, 20, 20)):
+        seen[strength] = watched(of, replace(plain, strength=strength, steps=steps))
+        assert len(seen[strength]) == run
+    away = [float((steps[-1].latents - known).abs().mean()) for steps in seen.values()]
+    assert away == sorted(away) and away[0] < 0.05 * away[2], away
+    back = np.asarray(to_picture(of.vae.decode(of.latent.unscaled(known[:, :, 1])))).astype(float)
+    near, far = (np.abs(seen[strength][-1].pictures()[1] - back).mean() for strength in (0.001, 1.0))
+    assert near < 0.2 * far, (near, far)  # the random autoencoder makes much of little noise
+    noise = drawn(of, asked(steps=20, guidance=1.0))
+    assert torch.equal(seen[1.0][-1].latents, noise), "the first level of this path is pure noise"
+    assert settle(of, asked(begin=given)).strength == 0.75
+
+
 WRONG: list[tuple[str, dict[str, object], str]] = [
     ("pose", {"guidance": (1.0, 2.0)}, "2 scales of guidance were given for 3 views"),
     ("pose", {"guidance": (1.0, 2.0, -1.0)}, "guidance is a number from 0 to 100, not -1"),
@@ -51,6 +72,14 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("normals", {"normals": bumps(2)}, "2 pictures of normals were given for 3 views"),
     ("normals", {"normals": [*bumps(2), WIDE]}, "of another shape"),
     ("normals", {"normals": bumps(), "own_normals": WIDE}, "of another shape"),
+    ("pose", {"begin": bumps(2)}, "2 pictures to refine were given for 3 views"),
+    ("pose", {"begin": [*bumps(2), WIDE]}, "the views to refine: the picture is 32 x 16"),
+    ("pose", {"strength": 0.5}, "a strength is of pictures to refine"),
+    ("pose", {"begin": bumps(), "strength": 0.0}, "leaves no step"),
+    ("pose", {"begin": bumps(), "strength": 0.4}, "leaves no step"),
+    ("pose", {"begin": bumps(), "strength": 1.01}, "strength lies between 0 and 1"),
+    ("pose", {"begin": bumps(), "strength": float("nan")}, "strength lies between 0 and 1"),
+    ("pose", {"sampler": "eular"}, "euler"),
     ("pose", {"normals": bumps()}, "pose reads no normals"),
 ]
 
