@@ -41,6 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--normals-guidance", metavar="S[,S...]", help="how much the normals lead, apart from the portrait")
     add("--refine", metavar="DIR", help="begin from pictures of the views, such as renders, 000.png and on")
     add("--strength", type=float, metavar="S", help="of --refine: how much of them is forgotten, above 0 to 1 (all)")
+    add("--slots", type=int, metavar="N", help="draw at most N views at once, in groups that change at every step")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
     add("--sampler", metavar="NAME", help="sampler; by default the model's own")
     add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
@@ -146,6 +147,7 @@ def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> View
         sampler=args.sampler,
         begin=_pictures("--refine", args.refine, cameras.shape[0]),
         strength=args.strength,
+        slots=args.slots,
     )
 
 

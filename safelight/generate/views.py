@@ -33,10 +33,12 @@ from safelight.multiview.answer import evaluator
 from safelight.multiview.bounds import checked
 from safelight.multiview.bundle import Bundle
 from safelight.multiview.encode import encoder
+from safelight.multiview.layouts import LAYOUTS
 from safelight.multiview.model import ViewModel
 from safelight.multiview.network import Conditions, beside
 from safelight.multiview.scales import in_turn
 from safelight.multiview.sets import Apart, run
+from safelight.multiview.slots import parted
 
 MOST_STEPS = 1000
 MOST_GUIDANCE = 100.0
@@ -60,6 +62,7 @@ class ViewRequest:
         begin: pictures of every view, such as renders, to refine instead of beginning with noise alone.
         strength: with ``begin``, how much of them is forgotten, above 0 to 1 (all, up to the noise of the first level):
             the share of the steps that is run. None for the customary one.
+        slots: the most views of one call, 1 and up; more are parted into groups, anew at every step. None: all at once.
         seed: of the set: view v's noise is a function of (seed, v). sampler: None for the model's own.
     """
 
@@ -74,6 +77,7 @@ class ViewRequest:
     sampler: str | None = None
     begin: Sequence[Image.Image] = ()
     strength: float | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
     noise = Apart(request.seed, _shape(told.reference), request.cameras.shape[0], told.reference.device)
     begun = encode(model, request.begin).transpose(0, 1)[None] if request.begin else None
     job = run(noise, settled.levels, settled.sampler, *_guided(model, told, settled.scales), begun=begun)
-    answers = evaluator(model.network, model.prediction, next(model.network.parameters()))
+    network = model.network if request.slots is None else parted(model.network, request.seed, request.slots)
+    answers = evaluator(network, model.prediction, next(model.network.parameters()))
     for step in sample(answers, job):
         yield Seen(step.index, step.total, step.last, step.x if step.last else step.denoised, model)
 
@@ -168,6 +173,7 @@ def settle(model: ViewModel, request: ViewRequest) -> Settled:
     chosen = find(request.sampler or model.sampler).bind(model.path, options)
     scales, levels, strength = _scales(model, request), model.levels(steps), request.strength
     _check_pictures(model, request)
+    _check_slots(model, request)
     if request.begin:
         strength = STRENGTH if strength is None else strength
         levels = start(levels, strength)
@@ -217,6 +223,19 @@ def _scale(request: ViewRequest, given: float | Sequence[float], what: str) -> S
         if not 0 <= scale <= MOST_GUIDANCE:
             raise RequestError(f"{what} is a number from 0 to {MOST_GUIDANCE:g}, not {scale:g}")
     return scales if len(scales) > 1 else scales[0]
+
+
+def _check_slots(model: ViewModel, request: ViewRequest) -> None:
+    """Refuse groups of views that would not be what the model's views are."""
+    if request.slots is None:
+        return
+    if request.slots < 1:
+        raise RequestError(f"slots are the views that are drawn at once, 1 and up, not {request.slots}")
+    if request.slots < request.cameras.shape[0] and LAYOUTS[model.preset.layout].counts:
+        raise RequestError(
+            f"{model.name} knows its views by their numbers (layout {model.preset.layout!r}), so they are drawn all at "
+            "once; leave the slots out"
+        )
 
 
 def _check_pictures(model: ViewModel, request: ViewRequest) -> None:

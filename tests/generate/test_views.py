@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from safelight.errors import SafelightError
+from safelight.errors import RequestError, SafelightError
 from safelight.generate.picture import to_picture
 from safelight.generate.views import encode, settle
-from tests.generate.sets import asked, bumps, drawn, flat, model, person, watched
+from tests.generate.sets import asked, bumps, cameras, drawn, flat, model, person, watched
 
 WIDE = flat(0, 0, 0).resize((32, 16))
 
@@ -59,6 +59,40 @@ def test_views_are_refined_from_pictures_by_as_much_as_the_strength_says() -> No
     assert settle(of, asked(begin=given)).strength == 0.75
 
 
+def test_views_in_slots_are_the_same_where_they_do_not_read_each_other() -> None:
+    apart, request = model(reads="self"), asked(cameras=cameras(5), normals=bumps(5), steps=3)
+    torch.testing.assert_close(drawn(apart, replace(request, slots=2)), drawn(apart, request))
+    mapped = replace(request, normals=bumps(5))
+    rays = model(reads="self", camera="plucker")
+    torch.testing.assert_close(drawn(rays, replace(mapped, slots=2)), drawn(rays, mapped))
+
+
+def test_slots_bound_the_views_of_a_call_and_change_no_bit_where_all_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    of, request, sizes = model(), asked(cameras=cameras(5), steps=3), []
+    whole = drawn(of, request)
+    for slots in (5, 64):
+        assert torch.equal(drawn(of, replace(request, slots=slots)), whole)
+    parted = drawn(of, replace(request, slots=2))
+    assert torch.equal(drawn(of, replace(request, slots=2)), parted) and not torch.equal(parted, whole)
+    assert not torch.equal(drawn(of, replace(request, slots=3)), parted)
+    forward = type(of.network).forward
+
+    def counted(self: object, x: torch.Tensor, *told: object) -> torch.Tensor:
+        sizes.append(x.shape[2])
+        return forward(self, x, *told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(of.network), "forward", counted)
+    drawn(of, replace(request, slots=2))
+    assert [sum(sizes[place : place + 3]) for place in (0, 3, 6)] == [5, 5, 5] and max(sizes) == 2 and len(sizes) == 9
+
+
+def test_models_that_know_views_by_their_numbers_refuse_slots_for_a_few() -> None:
+    front = model(reads="front-self")
+    with pytest.raises(RequestError, match="front-self"):
+        settle(front, asked(slots=2))
+    assert torch.equal(drawn(front, asked(slots=3)), drawn(front, asked()))
+
+
 WRONG: list[tuple[str, dict[str, object], str]] = [
     ("pose", {"guidance": (1.0, 2.0)}, "2 scales of guidance were given for 3 views"),
     ("pose", {"guidance": (1.0, 2.0, -1.0)}, "guidance is a number from 0 to 100, not -1"),
@@ -80,6 +114,8 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("pose", {"begin": bumps(), "strength": 1.01}, "strength lies between 0 and 1"),
     ("pose", {"begin": bumps(), "strength": float("nan")}, "strength lies between 0 and 1"),
     ("pose", {"sampler": "eular"}, "euler"),
+    ("pose", {"slots": 0}, "1 and up, not 0"),
+    ("pose", {"slots": -1}, "1 and up, not -1"),
     ("pose", {"normals": bumps()}, "pose reads no normals"),
 ]
 
