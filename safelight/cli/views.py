@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from safelight.cli.frames import Frames
     from safelight.core.camera import Camera
-    from safelight.generate.views import Seen, ViewRequest
+    from safelight.generate.views import Seen, Settled, ViewRequest
     from safelight.multiview.model import ViewModel
 
 DEFAULT = "figurines-views"
@@ -48,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="DIR", default="views", help="the new folder; views by default")
     add("--export", metavar="FORMAT", default="nerfstudio", help="nerfstudio by default, colmap, gsplat, ...")
     add("--turntable", metavar="FILE.gif", help="also the views in their order, as a film")
+    add("--every-step", metavar="PLACE", help="also keep what the network sees after each step: a folder, or FILE.gif")
     add("--json", action="store_true", help="print one JSON object")
 
 
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             raise ExistsError(f"{typed(args.turntable)}: exists; name another with --turntable")
     portrait = of_a_figure(open_picture(args.portrait))
     model = load(located(args.model), pick(args.device))
-    drawn = _drawn(model, _request(args, portrait, cameras.resized(model.preset.size)))
+    drawn = _drawn(args, model, _request(args, portrait, cameras.resized(model.preset.size)))
     return _written(args, model, folder, cameras.resized(model.preset.size), drawn)
 
 
@@ -168,7 +170,9 @@ def _scales(flag: str, text: str | None) -> tuple[float, ...] | None:
     return None if text is None else values.numbers(flag, text, 0, "view")
 
 
-def _drawn(model: ViewModel, request: ViewRequest) -> Seen:
+def _drawn(args: argparse.Namespace, model: ViewModel, request: ViewRequest) -> Seen:
+    from PIL import Image as Pillow
+
     from safelight.cli.bar import Bar
     from safelight.generate.views import draw, settle
 
@@ -176,12 +180,23 @@ def _drawn(model: ViewModel, request: ViewRequest) -> Seen:
     if settled.strength is not None:
         run = f"{len(settled.levels) - 1} of {settled.steps} steps (strength {settled.strength:g})"
         print(f"the given views are drawn over in {run}", file=sys.stderr)
+    frames = None if args.every_step is None else _frames(args.every_step, request.cameras.shape[0], settled)
     last: Seen | None = None
-    with Bar("drawing", None) as bar:
+    with Bar("drawing", settled.evaluations) as bar:
         for last in draw(model, request):
             bar.move(last.step)
+            if frames:
+                for view, picture in enumerate(last.pictures()):
+                    frames.keep(view, last.step, Pillow.fromarray(picture), last=last.last)
     assert last is not None
     return last
+
+
+def _frames(place: str, count: int, settled: Settled) -> Frames:
+    """Where the steps of so many views go, whose pictures have the names that they have in the folder."""
+    from safelight.cli.frames import Frames
+
+    return Frames(place, [f"{view:03d}" for view in range(count)], [settled.evaluations] * count, None)
 
 
 def _written(args: argparse.Namespace, model: ViewModel, folder: Path, cameras: Camera, drawn: Seen) -> int:

@@ -97,6 +97,11 @@ class Settled:
     scales: Mapping[str, Strength]
     strength: float | None = None
 
+    @property
+    def evaluations(self) -> int | None:
+        """How often the network is asked; None where only the run can tell (adaptive steps)."""
+        return self.sampler.evaluations(self.levels)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -239,7 +244,7 @@ def _check_slots(model: ViewModel, request: ViewRequest) -> None:
 
 
 def _check_pictures(model: ViewModel, request: ViewRequest) -> None:
-    """Refuse pictures that the model cannot be shown; errors as of `draw`."""
+    """Refuse pictures that the model cannot be shown; errors as of `settle`."""
     preset, count = model.preset, request.cameras.shape[0]
     if (request.normals or request.own_normals) and not preset.shown:
         raise RequestError(f"{model.name} reads no normals; leave them out, or choose a model that does")

@@ -139,6 +139,28 @@ def test_given_views_are_refined_in_as_many_steps_as_the_command_says(here: Shel
     assert "--refine" in refused(views(here, models["pose"], "--strength", "0.5"))
 
 
+def test_every_step_of_every_view_is_kept_and_changes_no_bit(here: Shell, models: dict[str, str]) -> None:
+    model, plain = models["pose"], ("-n", "2", "--seed", "4")
+    drawn = pixels(here, model, *plain)
+    assert pixels(here, model, *plain, "--every-step", "steps/of") == drawn
+    names = [f"{view:03d}-step-{step}.png" for view in range(2) for step in (1, 2)]
+    assert sorted(path.name for path in (here.folder / "steps/of").iterdir()) == names
+    kept = [np.asarray(open_picture(here.folder / "steps/of" / name)) for name in names]
+    whole, last = np.frombuffer(drawn, np.uint8).reshape(2, 64, 64, 3), np.stack([kept[1], kept[3]])
+    figure = whole.any(-1)  # beyond its matte a view is written as nothing
+    assert figure.sum() > 100 and np.array_equal(last[figure], whole[figure]), "the last step is the finished view"
+    assert len({each.tobytes() for each in kept}) == 4
+    assert pixels(here, model, *plain, "--every-step", "film.gif") == drawn
+    for view in (1, 2):
+        with Image.open(here.folder / f"film-{view}.gif") as film:
+            assert film.n_frames == 2 and film.size == (64, 64)
+    for place in ("steps/of", "film.gif"):
+        told = refused(views(here, model, *plain, "--every-step", place, "-o", "other"))
+        assert "exists; name another with --every-step" in told
+    assert "ends in .gif" in refused(views(here, model, "--every-step", "film.mp4", "-o", "other"))
+    assert not (here.folder / "other").exists()
+
+
 def test_the_folder_is_what_the_named_program_reads(here: Shell, models: dict[str, str]) -> None:
     for name, file in (("colmap", "sparse/0/cameras.txt"), ("nerfstudio", "transforms.json")):
         assert views(here, models["pose"], "-n", "2", "--export", name, "-o", name).code == 0
