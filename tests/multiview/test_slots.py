@@ -6,10 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from safelight.core.guidance import Unguided
+from safelight.core.path import vp_scaled_linear, zero_terminal_snr
+from safelight.core.sample import sample
+from safelight.core.samplers.table import find
+from safelight.core.schedule import trailing
 from safelight.errors import RequestError
+from safelight.multiview.answer import Predict, evaluator
 from safelight.multiview.network import Conditions
+from safelight.multiview.sets import Apart, run
 from safelight.multiview.slots import groups, parted
 
+PATH = zero_terminal_snr(vp_scaled_linear())
 LABELS = [999.0, 799.5, 600.0, 400.25, 200.0]
 
 
@@ -52,6 +60,33 @@ def test_each_view_is_answered_as_in_its_group() -> None:
     for group in groups(3, LABELS[1], 5, 2):
         torch.testing.assert_close(found[:, :, group], x[:, :, group] + 100 * x[:, :, group].sum(2, keepdim=True))
     assert torch.equal(parted(total, 3, 5)(x, t, told), total(x, t, told))
+
+
+@torch.no_grad()
+def spread(predict: Predict) -> float:
+    """How far apart views are that a network draws in 20 steps, beside how large they are."""
+    noise, views = Apart(0, (1, 16, 16), 8), trailing(PATH, 20)
+    told = {"cond": Conditions(torch.zeros(1, 1, 1))}
+    answers = evaluator(predict, "x0", torch.zeros(1))
+    *_, last = sample(answers, run(noise, views, find("ddim").bind(PATH), told, Unguided()))
+    return float(last.x.std(2).mean() / last.x.std())
+
+
+def same_for_all(x: Tensor, t: Tensor, told: Conditions) -> Tensor:
+    """What is best to say of views that all show one thing, each value of which is unit normal, from those given."""
+    level = PATH.level(float(t[0]))
+    mean = level.alpha * x.sum(2, keepdim=True) / (x.shape[2] * level.alpha**2 + level.sigma**2)
+    return mean.expand_as(x)
+
+
+def test_views_that_meet_others_at_every_step_come_to_agree_and_those_in_groups_that_stay_do_not() -> None:
+    def stays(x: Tensor, t: Tensor, told: Conditions) -> Tensor:
+        return torch.cat([same_for_all(part, t, told) for part in x.split(4, 2)], 2)
+
+    assert spread(same_for_all) < 1e-3 and spread(stays) > 0.5
+    for seed in range(3):
+        assert spread(parted(same_for_all, seed, 4)) < 0.4 * spread(stays)
+        assert spread(parted(same_for_all, seed, 2)) > 2 * spread(parted(same_for_all, seed, 4)), "fewer take longer"
 
 
 def test_rows_of_several_levels_are_refused() -> None:
