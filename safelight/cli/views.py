@@ -43,6 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--refine", metavar="DIR", help="begin from pictures of the views, such as renders, 000.png and on")
     add("--strength", type=float, metavar="S", help="of --refine: how much of them is forgotten, above 0 to 1 (all)")
     add("--slots", type=int, metavar="N", help="draw at most N views at once, in groups that change at every step")
+    add("--shift", metavar="F", help="levels nearer to noise: a number above 0, or views for the root of their count")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
     add("--sampler", metavar="NAME", help="sampler; by default the model's own")
     add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
@@ -150,6 +151,7 @@ def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> View
         begin=_pictures("--refine", args.refine, cameras.shape[0]),
         strength=args.strength,
         slots=args.slots,
+        shift=_shift(args.shift),
     )
 
 
@@ -163,6 +165,13 @@ def _pictures(flag: str, folder: str | None, count: int) -> list[Image]:
     if not place.is_dir():
         raise FileError(f"{place}: no such folder; {flag} takes one with 000.png and on")
     return [open_picture(place / f"{view:03d}.png") for view in range(count)]
+
+
+def _shift(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _scales(flag: str, text: str | None) -> tuple[float, ...] | None:

@@ -5,6 +5,7 @@ Axes: V views, [1, Z, V, h, w] latents, H W pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from safelight.core.sample import sample
 from safelight.core.samplers.row import Bound
 from safelight.core.samplers.table import find
 from safelight.core.schedule import start
+from safelight.core.schedules.row import falling
+from safelight.core.schedules.transforms import shift
 from safelight.encoders.clip_pixels import flat
 from safelight.errors import ImageError, RequestError
 from safelight.figurines.matte import matte
@@ -42,6 +45,8 @@ from safelight.multiview.slots import parted
 
 MOST_STEPS = 1000
 MOST_GUIDANCE = 100.0
+VIEWS = "views"
+"""The shift that follows from how many views are drawn at once."""
 FIGURE = (0.05, 0.9)
 """The least and the largest share of a portrait that a figure covers."""
 
@@ -63,6 +68,8 @@ class ViewRequest:
         strength: with ``begin``, how much of them is forgotten, above 0 to 1 (all, up to the noise of the first level):
             the share of the steps that is run. None for the customary one.
         slots: the most views of one call, 1 and up; more are parted into groups, anew at every step. None: all at once.
+        shift: of the levels towards noise, above 0: their signal-to-noise ratio is divided by its square. "views": the
+            square root of how many views are drawn at once. None: the model's own levels.
         seed: of the set: view v's noise is a function of (seed, v). sampler: None for the model's own.
     """
 
@@ -78,6 +85,7 @@ class ViewRequest:
     begin: Sequence[Image.Image] = ()
     strength: float | None = None
     slots: int | None = None
+    shift: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -176,15 +184,33 @@ def settle(model: ViewModel, request: ViewRequest) -> Settled:
         raise RequestError(f"steps are a number from 1 to {MOST_STEPS}, not {steps}")
     options = None if request.sampler else model.options
     chosen = find(request.sampler or model.sampler).bind(model.path, options)
-    scales, levels, strength = _scales(model, request), model.levels(steps), request.strength
+    scales, strength = _scales(model, request), request.strength
     _check_pictures(model, request)
     _check_slots(model, request)
+    levels = _levels(model, request, steps)
     if request.begin:
         strength = STRENGTH if strength is None else strength
         levels = start(levels, strength)
     elif strength is not None:
         raise RequestError("a strength is of pictures to refine; give one a view, or leave the strength out")
     return Settled(levels, steps, chosen, scales, strength)
+
+
+def _levels(model: ViewModel, request: ViewRequest, steps: int) -> list[Level]:
+    """The model's own, or moved towards noise: pure noise and the clean end stay. Errors as of `settle`.
+
+    Views that show the same say of it as much as their mean, whose noise has 1 / V of the variance: so many views at a
+    level hide no more than one does at a level that has V times the signal-to-noise ratio.
+    """
+    levels, factor = model.levels(steps), request.shift
+    if factor is None:
+        return levels
+    if isinstance(factor, str):
+        if factor != VIEWS:
+            raise RequestError(f"a shift is a number above 0, or {VIEWS!r}, not {factor!r}")
+        count = request.cameras.shape[0]
+        factor = math.sqrt(min(count, request.slots or count))
+    return falling(model.path, shift(model.path, levels, factor))
 
 
 def _guided(

@@ -102,7 +102,7 @@ def test_equal_requests_give_equal_bits_and_every_flag_changes_them(here: Shell,
         pixels(here, model, *plain, *words)
         for words in (
             *(("--steps", "3"), ("--guidance", "6"), ("--guidance", "2,6")),
-            *(("--seed", "1"), ("--sampler", "Euler a"), ("--slots", "1")),
+            *(("--seed", "1"), ("--sampler", "Euler a"), ("--slots", "1"), ("--shift", "views"), ("--shift", "2")),
         )
     ]
     placed = [
@@ -110,7 +110,7 @@ def test_equal_requests_give_equal_bits_and_every_flag_changes_them(here: Shell,
         for words in (("--rig", "mvdream4"), ("-n", "4"), ("--camera=0,6", "--camera=50,20"))
     ]
     other = pixels(here, model, *plain, picture="p1.png")
-    assert len({first, other, *changed, *placed}) == 11
+    assert len({first, other, *changed, *placed}) == 13
 
 
 def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models: dict[str, str]) -> None:
@@ -192,6 +192,7 @@ def test_wrong_requests_are_one_line_before_anything_is_drawn(here: Shell, model
         (("--normals", "nowhere"), "no such folder"),
         (("--normals-guidance", "2"), "reads no normals"),
         (("--slots", "0"), "1 and up"),
+        (("--shift", "view"), "or 'views'"),
     ):
         assert told in refused(views(here, model, *words)), words
     assert "no figure" in refused(views(here, model, picture="grey.png"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -93,6 +94,26 @@ def test_models_that_know_views_by_their_numbers_refuse_slots_for_a_few() -> Non
     assert torch.equal(drawn(front, asked(slots=3)), drawn(front, asked()))
 
 
+def test_a_shift_moves_every_level_towards_noise_by_the_root_of_the_views_that_are_drawn_at_once() -> None:
+    of = model("pose")
+    own = settle(of, asked(cameras=cameras(6), steps=5)).levels
+    for changes, factor in (
+        ({"shift": "views"}, 6.0**0.5),
+        ({"shift": "views", "slots": 4}, 2.0),
+        ({"shift": "views", "slots": 64}, 6.0**0.5),
+        ({"shift": 3.0, "slots": 4}, 3.0),
+    ):
+        moved = settle(of, asked(cameras=cameras(6), steps=5, **changes)).levels
+        assert (moved[0], moved[-1]) == (own[0], own[-1])
+        for level, before in zip(moved[1:-1], own[1:-1], strict=True):
+            assert level.lam == pytest.approx(before.lam - math.log(factor))
+            assert level.t > before.t
+    assert settle(of, asked(cameras=cameras(1), shift="views")).levels == settle(of, asked(cameras=cameras(1))).levels
+    assert not torch.equal(drawn(of, asked(shift="views")), drawn(of, asked()))
+    refined = settle(of, asked(cameras=cameras(6), steps=5, shift=3.0, begin=bumps(6), strength=0.5))
+    assert refined.levels == settle(of, asked(cameras=cameras(6), steps=5, shift=3.0)).levels[3:]
+
+
 WRONG: list[tuple[str, dict[str, object], str]] = [
     ("pose", {"guidance": (1.0, 2.0)}, "2 scales of guidance were given for 3 views"),
     ("pose", {"guidance": (1.0, 2.0, -1.0)}, "guidance is a number from 0 to 100, not -1"),
@@ -116,6 +137,10 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("pose", {"sampler": "eular"}, "euler"),
     ("pose", {"slots": 0}, "1 and up, not 0"),
     ("pose", {"slots": -1}, "1 and up, not -1"),
+    ("pose", {"shift": "view"}, "a number above 0, or 'views', not 'view'"),
+    ("pose", {"shift": 0.0}, "a number above 0, not 0"),
+    ("pose", {"shift": float("inf")}, "a number above 0"),
+    ("pose", {"shift": float("nan")}, "a number above 0"),
     ("pose", {"normals": bumps()}, "pose reads no normals"),
 ]
 
