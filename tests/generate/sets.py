@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def model(kind: str = "normals", reads: str = "dense", camera: str = "pose16") -
     return ViewModel(kind, Path(), chosen, network, vae, latent, viewing.path, "v", levels, "ddim", {})
 
 
-def blocks() -> dict[str, tuple[str, ...]]:
+def blocks() -> dict[str, Any]:
     """The kinds of the autoencoder's blocks."""
     count = len(KL["block_out_channels"])
     return {"down_block_types": ("DownEncoderBlock2D",) * count, "up_block_types": ("UpDecoderBlock2D",) * count}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -41,7 +43,7 @@ def test_each_branch_is_told_one_thing_more_and_the_last_is_told_all() -> None:
 
 
 def test_the_answer_is_that_of_the_equation() -> None:
-    scales = {"portrait": 2.0, "text": (3.0, 1.0, 0.0), "normals": 5.0}
+    scales: dict[str, Any] = {"portrait": 2.0, "text": (3.0, 1.0, 0.0), "normals": 5.0}
     rule, conds = in_turn(preset("gaf"), told(), torch.zeros(1, 5, 8), scales)
     g = torch.Generator().manual_seed(1)
     said = {name: torch.randn(1, Z, 3, 2, 2, generator=g) for name in conds}
