@@ -23,30 +23,30 @@ DIGITS = 4
 
 
 class Frames:
-    """Keeps what the network believes each picture to be, after every evaluation, decoded in full, or by a
-    tiny autoencoder.
+    """Keeps what the network believes each picture, or each view, to be after every evaluation.
 
     Args:
         place: ``FILE.gif``, numbered where there are several pictures, or a folder, made if missing.
         stems: a name for each picture, for the files in a folder: ``NAME-step-01.png``.
         totals: evaluations of each picture; None where nobody knows before.
-        force: replace files.
+        force: replace files; None for commands that never do.
 
     Raises:
         RequestError: a file that is no GIF. ExistsError, FileError: files are there, or cannot be.
     """
 
-    def __init__(self, place: str, stems: Sequence[str], totals: Sequence[int | None], force: bool) -> None:
+    def __init__(self, place: str, stems: Sequence[str], totals: Sequence[int | None], force: bool | None) -> None:
         from safelight.weights.save import make_folder
 
-        path, self.force = typed(place), force
+        path, self.force = typed(place), bool(force)
+        instead = {} if force is not None else {"instead": "name another with --every-step"}
         self.strips: dict[int, list[Image]] = {}
         self.gifs: list[Path] = []
         self.steps: list[tuple[Path, int]] = []
         if path.suffix.lower() == ".gif" and not path.is_dir():
             self.gifs = numbered(path, len(totals))
             reachable(path.parent)
-            free(self.gifs, force)
+            free(self.gifs, self.force, **instead)
             return
         if path.suffix and not path.is_dir() and not place.endswith("/"):
             raise RequestError(f"{place}: --every-step takes a folder or a file that ends in .gif")
@@ -59,23 +59,27 @@ class Frames:
                 taken += sorted(path.glob(f"{glob.escape(stem)}-step-*.png"))
             else:
                 taken += [self._step(len(self.steps) - 1, index) for index in range(1, total + 1)]
-        free(taken, force)
+        free(taken, self.force, **instead)
 
     def _step(self, picture: int, index: int) -> Path:
         stem, digits = self.steps[picture]
         return stem.with_name(f"{stem.name}-step-{index:0{digits}}.png")
 
     def add(self, shown: Shown) -> None:
-        """Keep one evaluation; the last of a picture writes its GIF."""
+        """Keep one evaluation, decoded in full, or by a tiny autoencoder."""
         glance = shown.preview() if shown.pipe.tiny else None
         picture = shown.drawn.image if shown.drawn else glance or shown.decode()
+        self.keep(shown.picture, shown.index, picture, last=shown.drawn is not None)
+
+    def keep(self, place: int, index: int, picture: Image, *, last: bool) -> None:
+        """Keep evaluation ``index``, from 1, of the picture at a place in the order; its last one writes its GIF."""
         if self.steps:
-            put(self._step(shown.picture, shown.index), png(picture), self.force)
+            put(self._step(place, index), png(picture), self.force)
             return
-        strip = self.strips.setdefault(shown.picture, [])
+        strip = self.strips.setdefault(place, [])
         strip.append(picture)
-        if shown.drawn:
-            put(self.gifs[shown.picture], gif(self.strips.pop(shown.picture)), self.force)
+        if last:
+            put(self.gifs[place], gif(self.strips.pop(place)), self.force)
 
 
 def gif(pictures: Sequence[Image]) -> bytes:

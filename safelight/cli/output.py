@@ -145,12 +145,16 @@ def taken(paths: Iterable[Path]) -> list[Path]:
         raise FileError(f"{paths[0]}: cannot be a file's name ({error}); choose another with -o") from None
 
 
-def free(paths: Sequence[Path], force: bool) -> None:
-    """Make sure that no file is there, or with ``force`` that all are files; ExistsError, FileError."""
+def free(paths: Sequence[Path], force: bool, instead: str = "--force replaces it, -o names another") -> None:
+    """Make sure that no file is there, or with ``force`` that all are files; ExistsError, FileError.
+
+    Args:
+        instead: what to do about files that are there.
+    """
     there = taken(paths)
     if there and not force:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-        raise ExistsError(f"{there[0]}{more}: exists; --force replaces it, -o names another")
+        raise ExistsError(f"{there[0]}{more}: exists; {instead}")
     for path in there:
         if path.is_dir():
             raise FileError(f"{path}: is a folder; choose another name")

@@ -29,14 +29,15 @@ def variation(text: str) -> tuple[int, float]:
         raise RequestError(f"--variation is SEED:STRENGTH, such as 7:0.2, not {text!r}") from None
 
 
-def numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
-    """Numbers with commas between them, ``count`` of them, or any for 0."""
+def numbers(flag: str, text: str, count: int, each: str = "step") -> tuple[float, ...]:
+    """Numbers with commas between them, ``count`` of them, or any for 0: one for all, or one for ``each``."""
     try:
         found = tuple(float(part) for part in text.split(","))
     except ValueError:
         found = ()
     if not found or (count and len(found) != count):
-        what = f"{count} numbers with a comma between them" if count else "a number, or one for each step with commas"
+        any_of_them = f"a number, or one for each {each} with commas"
+        what = f"{count} numbers with a comma between them" if count else any_of_them
         raise RequestError(f"{flag} is {what}, not {text!r}")
     return found
 

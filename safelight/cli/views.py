@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli import output, rigged
+from safelight.cli import output, rigged, values
 from safelight.errors import ExistsError, FileError, RequestError, UnknownNameError
 from safelight.weights.folder import typed
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from safelight.cli.frames import Frames
     from safelight.core.camera import Camera
-    from safelight.generate.views import Seen, ViewRequest
+    from safelight.generate.views import Seen, Settled, ViewRequest
     from safelight.multiview.model import ViewModel
 
 DEFAULT = "figurines-views"
@@ -37,13 +38,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--camera", metavar="AZ,EL", action="append", help="azimuth and elevation in degrees, such as 30,6; repeatable")
     add("--normals", metavar="DIR", help=f"coarse normals of the views, 000.png and on, and {NORMALS}")
     add("--steps", type=int, metavar="N", help="steps; by default the model's own")
-    add("--guidance", type=float, metavar="S", help="how much the portrait leads; by default the model's own")
+    add("--guidance", metavar="S[,S...]", help="how much the portrait leads, all views or each; else the model's own")
+    add("--normals-guidance", metavar="S[,S...]", help="how much the normals lead, apart from the portrait")
+    add("--refine", metavar="DIR", help="begin from pictures of the views, such as renders, 000.png and on")
+    add("--strength", type=float, metavar="S", help="of --refine: how much of them is forgotten, above 0 to 1 (all)")
+    add("--slots", type=int, metavar="N", help="draw at most N views at once, in groups that change at every step")
+    add("--shift", metavar="F", help="levels nearer to noise: a number above 0, or views for the root of their count")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
     add("--sampler", metavar="NAME", help="sampler; by default the model's own")
     add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
     add("-o", "--output", metavar="DIR", default="views", help="the new folder; views by default")
     add("--export", metavar="FORMAT", default="nerfstudio", help="nerfstudio by default, colmap, gsplat, ...")
     add("--turntable", metavar="FILE.gif", help="also the views in their order, as a film")
+    add("--every-step", metavar="PLACE", help="also keep what the network sees after each step: a folder, or FILE.gif")
     add("--json", action="store_true", help="print one JSON object")
 
 
@@ -65,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             raise ExistsError(f"{typed(args.turntable)}: exists; name another with --turntable")
     portrait = of_a_figure(open_picture(args.portrait))
     model = load(located(args.model), pick(args.device))
-    drawn = _drawn(model, _request(args, portrait, cameras.resized(model.preset.size)))
+    drawn = _drawn(args, model, _request(args, portrait, cameras.resized(model.preset.size)))
     return _written(args, model, folder, cameras.resized(model.preset.size), drawn)
 
 
@@ -127,27 +134,78 @@ def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> View
     from safelight.generate.file import open_picture
     from safelight.generate.views import ViewRequest
 
-    normals: list[Image] = []
-    own = None
-    if args.normals:
-        place = typed(args.normals)
-        if not place.is_dir():
-            raise FileError(f"{place}: no such folder; --normals takes one with 000.png and on")
-        normals = [open_picture(place / f"{view:03d}.png") for view in range(cameras.shape[0])]
-        own = open_picture(place / NORMALS) if (place / NORMALS).is_file() else None
-    return ViewRequest(portrait, cameras, normals, own, args.steps, args.guidance, args.seed, args.sampler)
+    if args.strength is not None and not args.refine:
+        raise RequestError("--strength is of pictures to refine; name their folder with --refine")
+    normals = _pictures("--normals", args.normals, cameras.shape[0])
+    own = typed(args.normals) / NORMALS if args.normals else None
+    return ViewRequest(
+        portrait=portrait,
+        cameras=cameras,
+        normals=normals,
+        own_normals=open_picture(own) if own and own.is_file() else None,
+        steps=args.steps,
+        guidance=_scales("--guidance", args.guidance),
+        normals_guidance=_scales("--normals-guidance", args.normals_guidance),
+        seed=args.seed,
+        sampler=args.sampler,
+        begin=_pictures("--refine", args.refine, cameras.shape[0]),
+        strength=args.strength,
+        slots=args.slots,
+        shift=_shift(args.shift),
+    )
 
 
-def _drawn(model: ViewModel, request: ViewRequest) -> Seen:
+def _pictures(flag: str, folder: str | None, count: int) -> list[Image]:
+    """The pictures of a folder that a flag names, one for each view; none for no folder."""
+    from safelight.generate.file import open_picture
+
+    if not folder:
+        return []
+    place = typed(folder)
+    if not place.is_dir():
+        raise FileError(f"{place}: no such folder; {flag} takes one with 000.png and on")
+    return [open_picture(place / f"{view:03d}.png") for view in range(count)]
+
+
+def _shift(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _scales(flag: str, text: str | None) -> tuple[float, ...] | None:
+    """One number for all views, or one for each."""
+    return None if text is None else values.numbers(flag, text, 0, "view")
+
+
+def _drawn(args: argparse.Namespace, model: ViewModel, request: ViewRequest) -> Seen:
+    from PIL import Image as Pillow
+
     from safelight.cli.bar import Bar
-    from safelight.generate.views import draw
+    from safelight.generate.views import draw, settle
 
+    settled = settle(model, request)
+    if settled.strength is not None:
+        run = f"{len(settled.levels) - 1} of {settled.steps} steps (strength {settled.strength:g})"
+        print(f"the given views are drawn over in {run}", file=sys.stderr)
+    frames = None if args.every_step is None else _frames(args.every_step, request.cameras.shape[0], settled)
     last: Seen | None = None
-    with Bar("drawing", None) as bar:
+    with Bar("drawing", settled.evaluations) as bar:
         for last in draw(model, request):
             bar.move(last.step)
+            if frames:
+                for view, picture in enumerate(last.pictures()):
+                    frames.keep(view, last.step, Pillow.fromarray(picture), last=last.last)
     assert last is not None
     return last
+
+
+def _frames(place: str, count: int, settled: Settled) -> Frames:
+    """Where the steps of so many views go, whose pictures have the names that they have in the folder."""
+    from safelight.cli.frames import Frames
+
+    return Frames(place, [f"{view:03d}" for view in range(count)], [settled.evaluations] * count, None)
 
 
 def _written(args: argparse.Namespace, model: ViewModel, folder: Path, cameras: Camera, drawn: Seen) -> int:

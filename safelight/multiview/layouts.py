@@ -223,12 +223,14 @@ class Row:
     Attributes:
         make: makes the layout of its options; of cameras too, where it ``needs_cameras``.
         what: each token reads, in words. who: has it.
+        counts: whether it knows views by their numbers, so that some of the views would be others to it.
     """
 
     make: Callable[..., Layout]
     what: str
     who: str
     needs_cameras: bool = False
+    counts: bool = False
 
 
 LAYOUTS: Final[dict[str, Row]] = {
@@ -237,11 +239,11 @@ LAYOUTS: Final[dict[str, Row]] = {
     "rows": Row(lambda: Grouping("bdh", "vw"), "its row in all views", "Era3D, MV-Adapter"),
     "columns": Row(lambda: Grouping("bdw", "vh"), "its column in all views", "MV-Adapter's views from above"),
     "rows-columns": Row(RowsAndColumns, "its row and its column in all views", "an ablation"),
-    "front-self": Row(FrontAndSelf, "its own view and the front", "FaceLift"),
+    "front-self": Row(FrontAndSelf, "its own view and the front", "FaceLift", counts=True),
     "same-pixel": Row(lambda: Grouping("bhw", "dv"), "its pixel in all views and domains", "an ablation"),
     "temporal": Row(Temporal, "its pixel in all views of its domain, or in earlier ones", "SV3D, video models"),
     "joint-domain": Row(lambda: Grouping("bv", "dhw"), "its view in all domains", "Wonder3D, Era3D"),
-    "epipolar": Row(Epipolar, "its own view, and near its line in the others", "EpiDiff", needs_cameras=True),
+    "epipolar": Row(Epipolar, "its own view, and near its line in the others", "EpiDiff", True, counts=True),
 }
 
 

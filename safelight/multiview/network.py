@@ -52,6 +52,11 @@ class Conditions:
         """A record of one row as ``rows`` equal ones."""
         return self.cat([self] * (rows - 1))
 
+    def only(self, views: Tensor) -> Conditions:
+        """What is told of some of the views, whose numbers are given [v], in their order."""
+        cameras = None if self.cameras is None else self.cameras[:, views]
+        return replace(self, cameras=cameras, shown=None if self.shown is None else self.shown[:, :, views])
+
     def to(self, like: Tensor) -> Conditions:
         """The same record on the device, and in the number format, of ``like``."""
         return Conditions(**moved(self, like))

@@ -5,7 +5,7 @@ The facts stand in ``presets.toml``, which also says what every field means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from safelight.multiview.table import rows, sound, within
 
 FILE: Final = Path(__file__).with_name("presets.toml")
 RULES: Final = ("prompt", "zeros", "keep", "drop", "grey")
+HIDES: Final = ("zeros", "prompt")
+"""Those of `RULES` by which an input is another where guidance leads away."""
 INPUTS: Final = {"text": "context", "camera": "cameras", "hidden": "hidden", "reference": "reference"}
 """Input of a preset -> field of `Conditions`; all that is shown is ``shown``."""
 FREE: Final = ("layout", "size", "camera")
@@ -94,6 +96,17 @@ class Preset:
             told: what it leads towards. negative: [B, M, X], the negative prompt's text.
 
         Raises:
+            RequestError: see `without`.
+        """
+        return self.without(told, negative, [name for name, rule in self.unconditional.items() if rule in HIDES])
+
+    def without(self, told: Conditions, negative: torch.Tensor, names: Sequence[str]) -> Conditions:
+        """The same where some of it is hidden: a text becomes the negative one, all else zeros.
+
+        Args:
+            told: all. negative: see `led_away`. names: of `inputs`, but a camera whose map stands beside the latents.
+
+        Raises:
             RequestError: the two texts are of different shapes, or the model has a way of its own to say this.
         """
         if self.picture or self.bank:
@@ -102,15 +115,22 @@ class Preset:
             shapes = f"{list(told.context.shape)} and {list(negative.shape)}"
             raise RequestError(f"the prompt and what is led away from are of shapes {shapes}; encode them alike")
         made: dict[str, Any] = dict(vars(told))
-        for name, rule in self.unconditional.items():
-            field = INPUTS.get(name, "shown")
-            for key in (field, "beside_reference") if field == "shown" else (field,):
+        for name in names:
+            for key in ("shown", "beside_reference") if name in self.shown else (INPUTS[name],):
                 value = made[key]
-                if rule == "zeros" and value is not None:
-                    made[key] = torch.zeros_like(value)
-            if rule == "prompt":
-                made[field] = negative
+                if name == "text":
+                    made[key] = negative
+                elif value is not None:
+                    made[key] = self._hidden(name, value) if name in self.shown else torch.zeros_like(value)
         return Conditions(**made)
+
+    def _hidden(self, name: str, beside: torch.Tensor) -> torch.Tensor:
+        """What stands beside the latents [B, C, ...], with zeros for one kind of it; maps of cameras stand first."""
+        width = (beside.shape[1] - self.maps) // len(self.shown)
+        begin = self.maps + width * self.shown.index(name)
+        made = beside.clone()
+        made[:, begin : begin + width] = 0
+        return made
 
 
 def preset(name: str) -> Preset:

@@ -7,13 +7,13 @@ from, and what is added on its way, depends on (seed, v) alone: more views leave
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from safelight.core.guidance import CFG
+from safelight.core.guidance import Guidance
 from safelight.core.noise import Fresh, start_noise
 from safelight.core.path import Level
 from safelight.core.run import Solver
@@ -48,25 +48,27 @@ def run(
     noise: Apart,
     levels: list[Level],
     solver: Solver,
-    told: Conditions,
-    away: Conditions,
-    guidance: CFG,
+    conds: Mapping[str, Conditions],
+    guidance: Guidance,
     *,
-    width: int = 2,
+    begun: Tensor | None = None,
+    width: int = 0,
 ) -> Job:
     """The run that draws one set.
 
     Args:
-        levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same.
-        told: one row. away: what guidance leads away from, one row too (``Preset.led_away``).
-        width: rows of each network call, 2 where a set and what it is led away from go together.
+        levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same, if not begun.
+        conds: what each branch of the guidance is told, one row each; "uncond" is of ``Preset.led_away``.
+        begun: clean views [1, Z, V, h, w], of which the start keeps as much as the first level does; None: nothing.
+        width: rows of each network call; 0 for as many as there are branches here, even where one is not asked.
     """
+    start = noise.start() * levels[0].sigma
     return Job(
         sampler=solver,
         levels=levels,
-        x=noise.start() * levels[0].sigma,
+        x=start if begun is None else levels[0].alpha * begun + start,
         noise=noise,
         guidance=guidance,
-        conds={"cond": told, "uncond": away},
-        width=width,
+        conds=conds,
+        width=width or len(conds),
     )

@@ -15,7 +15,7 @@ FLAGS = (ROOT / "tests/architecture/flags.txt").read_text(encoding="utf-8").spli
 TOLD = ["generate", "reproduce", "explain", "info", "models", "inspect", "convert", "verify", "samplers", "train"]
 
 
-@pytest.mark.parametrize("command", [*TOLD, "figurines", "cameras"])
+@pytest.mark.parametrize("command", [*TOLD, "figurines", "cameras", "views"])
 def test_every_flag_stands_in_its_section(command: str) -> None:
     section = PAGE.partition(f"\n## {command}\n")[2].partition("\n## ")[0]
     told = set(re.findall(r"`(--?[a-z-]+)", section))

@@ -101,14 +101,17 @@ def test_equal_requests_give_equal_bits_and_every_flag_changes_them(here: Shell,
     assert pixels(here, model, *plain) == first
     changed = [
         pixels(here, model, *plain, *words)
-        for words in (("--steps", "3"), ("--guidance", "6"), ("--seed", "1"), ("--sampler", "Euler a"))
+        for words in (
+            *(("--steps", "3"), ("--guidance", "6"), ("--guidance", "2,6")),
+            *(("--seed", "1"), ("--sampler", "Euler a"), ("--slots", "1"), ("--shift", "views"), ("--shift", "2")),
+        )
     ]
     placed = [
         pixels(here, model, *words)
         for words in (("--rig", "mvdream4"), ("-n", "4"), ("--camera=0,6", "--camera=50,20"))
     ]
     other = pixels(here, model, *plain, picture="p1.png")
-    assert len({first, other, *changed, *placed}) == 9
+    assert len({first, other, *changed, *placed}) == 13
 
 
 def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models: dict[str, str]) -> None:
@@ -120,9 +123,43 @@ def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models:
     drawn = [pixels(here, model, *plain, *words) for words in ((), ("--normals", "a"), ("--normals", "b"))]
     Image.new("RGB", (64, 64), (128, 255, 128)).save(here.folder / "b/portrait.png")
     drawn.append(pixels(here, model, *plain, "--normals", "b"))
-    assert len(set(drawn)) == 4
+    drawn.append(pixels(here, model, *plain, "--normals", "b", "--normals-guidance", "1,4"))
+    assert len(set(drawn)) == 5
     assert "reads no normals" in refused(views(here, models["pose"], *plain, "--normals", "a"))
     assert "002.png" in refused(views(here, model, "-n", "3", "--normals", "a"))
+
+
+def test_given_views_are_refined_in_as_many_steps_as_the_command_says(here: Shell, models: dict[str, str]) -> None:
+    (here.folder / "renders").mkdir()
+    for view in range(2):
+        Image.new("RGB", (64, 64), (90 * view, 90, 90)).save(here.folder / f"renders/{view:03d}.png")
+    words = ("-n", "2", "--refine", "renders", "--strength", "0.5", "--steps", "4", "-o", "refined", "--json")
+    said = views(here, models["pose"], *words)
+    assert "drawn over in 2 of 4 steps (strength 0.5)" in said.err and json.loads(said.out)["steps"] == 2
+    assert "002.png" in refused(views(here, models["pose"], "-n", "3", "--refine", "renders"))
+    assert "--refine" in refused(views(here, models["pose"], "--strength", "0.5"))
+
+
+def test_every_step_of_every_view_is_kept_and_changes_no_bit(here: Shell, models: dict[str, str]) -> None:
+    model, plain = models["pose"], ("-n", "2", "--seed", "4")
+    drawn = pixels(here, model, *plain)
+    assert pixels(here, model, *plain, "--every-step", "steps/of") == drawn
+    names = [f"{view:03d}-step-{step}.png" for view in range(2) for step in (1, 2)]
+    assert sorted(path.name for path in (here.folder / "steps/of").iterdir()) == names
+    kept = [np.asarray(open_picture(here.folder / "steps/of" / name)) for name in names]
+    whole, last = np.frombuffer(drawn, np.uint8).reshape(2, 64, 64, 3), np.stack([kept[1], kept[3]])
+    figure = whole.any(-1)  # beyond its matte a view is written as nothing
+    assert figure.sum() > 100 and np.array_equal(last[figure], whole[figure]), "the last step is the finished view"
+    assert len({each.tobytes() for each in kept}) == 4
+    assert pixels(here, model, *plain, "--every-step", "film.gif") == drawn
+    for view in (1, 2):
+        with Image.open(here.folder / f"film-{view}.gif") as film:
+            assert film.n_frames == 2 and film.size == (64, 64)
+    for place in ("steps/of", "film.gif"):
+        told = refused(views(here, model, *plain, "--every-step", place, "-o", "other"))
+        assert "exists; name another with --every-step" in told
+    assert "ends in .gif" in refused(views(here, model, "--every-step", "film.mp4", "-o", "other"))
+    assert not (here.folder / "other").exists()
 
 
 def test_the_folder_is_what_the_named_program_reads(here: Shell, models: dict[str, str]) -> None:
@@ -146,12 +183,17 @@ def test_wrong_requests_are_one_line_before_anything_is_drawn(here: Shell, model
         (("--camera", "nan,0"), "--camera"),
         (("--steps", "0"), "1 to 1000"),
         (("--guidance", "-1"), "0 to 100"),
+        (("--guidance", "2,3"), "2 scales of guidance were given for 8 views"),
+        (("--guidance", "2;3"), "one for each view with commas"),
         (("--sampler", "eular"), "euler"),
         (("--export", "colmop"), "colmap"),
         (("--turntable", "film.mp4"), ".gif"),
         (("--turntable", "there.gif"), "exists"),
         (("-o", "full"), "full"),
         (("--normals", "nowhere"), "no such folder"),
+        (("--normals-guidance", "2"), "reads no normals"),
+        (("--slots", "0"), "1 and up"),
+        (("--shift", "view"), "or 'views'"),
     ):
         assert told in refused(views(here, model, *words)), words
     assert "no figure" in refused(views(here, model, picture="grey.png"))

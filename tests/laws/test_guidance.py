@@ -307,14 +307,14 @@ def test_a_scale_for_each_step_holds_from_its_level_to_the_next() -> None:
 @pytest.mark.parametrize("rule", [CFG, APG, partial(Push, Unguided(), "uncond")])
 def test_every_view_has_the_scale_that_is_its_own(rule: Callable[..., Guidance]) -> None:
     views = [{"cond": ALL[a], "uncond": ALL[b]} for a, b in (("cond", "uncond"), ("weak", "perturbed"))]
-    scene = {name: torch.stack([view[name] for view in views], dim=1) for name in BOTH}
-    got = rule((2.0, 5.0)).combine(torch.stack([X, X], dim=1), LEVEL, scene).x0
+    scene = {name: torch.stack([view[name] for view in views], dim=2) for name in BOTH}
+    got = rule((2.0, 5.0)).combine(torch.stack([X, X], dim=2), LEVEL, scene).x0
     if rule is not APG:  # which measures the whole scene
         for place, (view, scale) in enumerate(zip(views, (2.0, 5.0))):
-            torch.testing.assert_close(got[:, place], rule(scale).combine(X, LEVEL, view).x0)
-    even = rule((2.0, 2.0)).combine(torch.stack([X, X], dim=1), LEVEL, scene).x0
-    torch.testing.assert_close(even, rule(2.0).combine(torch.stack([X, X], dim=1), LEVEL, scene).x0)
-    for x, answers in ((X, BOTH), (torch.stack([X] * 3, 1), {n: torch.stack([t] * 3, 1) for n, t in BOTH.items()})):
+            torch.testing.assert_close(got[:, :, place], rule(scale).combine(X, LEVEL, view).x0)
+    even = rule((2.0, 2.0)).combine(torch.stack([X, X], dim=2), LEVEL, scene).x0
+    torch.testing.assert_close(even, rule(2.0).combine(torch.stack([X, X], dim=2), LEVEL, scene).x0)
+    for x, answers in ((X, BOTH), (torch.stack([X] * 3, 2), {n: torch.stack([t] * 3, 2) for n, t in BOTH.items()})):
         with pytest.raises(RequestError, match=r"2 scales of guidance were given for [13] views"):
             rule((2.0, 5.0)).combine(x, LEVEL, answers)
 

@@ -1,6 +1,6 @@
 """How strong a guidance is: one number, one for each view, or a function of the level.
 
-Axes: x [1, ...] one picture, or [1, V, C, h, w] the V views of one scene.
+Axes: x [1, ...] one picture, or [1, C, V, h, w] the V views of one scene.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from safelight.core.path import Level
 
 Strength = float | tuple[float, ...]
-"""One number, or one for each view along axis 1 of x."""
+"""One number, or one for each view along axis 2 of x."""
 Scale = Strength | Callable[["Level"], Strength]
 """A strength, or what gives one for a level."""
 
@@ -92,10 +92,10 @@ def times(scale: Strength, difference: Tensor) -> Tensor:
     """
     if not isinstance(scale, tuple):
         return scale * difference
-    if difference.ndim < 5 or difference.shape[1] != len(scale):
-        views = difference.shape[1] if difference.ndim >= 5 else 1
+    views = difference.shape[2] if difference.ndim >= 5 else 1
+    if difference.ndim < 5 or views != len(scale):
         raise RequestError(f"{len(scale)} scales of guidance were given for {views} views; give one a view, or one")
-    return difference * difference.new_tensor(scale).reshape(1, -1, *(1,) * (difference.ndim - 2))
+    return difference * difference.new_tensor(scale).reshape(1, 1, -1, *(1,) * (difference.ndim - 3))
 
 
 def _numbers(scale: Strength) -> Sequence[float]:

@@ -95,8 +95,7 @@ class Sheet:
                 Apart(key(SEED, "start", i), shape, range(len(ORBIT)), x0.device),
                 trailing(path, self.steps),
                 find("ddim").bind(path),
-                told,
-                facts.led_away(told, told.context),
+                {"cond": told, "uncond": facts.led_away(told, told.context)},
                 guidance,
                 width=2 * self.count,
             )
