@@ -15,7 +15,7 @@ PATH = vp_scaled_linear()
 
 
 def test_the_start_is_what_the_first_level_makes_of_given_views_and_noise() -> None:
-    noise, levels = Apart(3, (4, 2, 2), 3), trailing(PATH, 4)
+    noise, levels = Apart(3, (4, 2, 2), range(3)), trailing(PATH, 4)
     told, begun = {"cond": Conditions(torch.zeros(1, 1, 8))}, torch.randn(1, 4, 3, 2, 2)
     for first in range(4):
         top = levels[first]

@@ -65,7 +65,7 @@ def test_each_view_is_answered_as_in_its_group() -> None:
 @torch.no_grad()
 def spread(predict: Predict) -> float:
     """How far apart views are that a network draws in 20 steps, beside how large they are."""
-    noise, views = Apart(0, (1, 16, 16), 8), trailing(PATH, 20)
+    noise, views = Apart(0, (1, 16, 16), range(8)), trailing(PATH, 20)
     told = {"cond": Conditions(torch.zeros(1, 1, 1))}
     answers = evaluator(predict, "x0", torch.zeros(1))
     *_, last = sample(answers, run(noise, views, find("ddim").bind(PATH), told, Unguided()))
