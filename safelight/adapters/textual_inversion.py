@@ -50,6 +50,11 @@ class Embedding:
         """C of each encoder."""
         return tuple(each.shape[1] for each in self.vectors)
 
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The word."""
+        return (self.word,)
+
     @cached_property
     def sha256(self) -> str:
         """Of the file's bytes."""

@@ -42,6 +42,11 @@ class Tileable:
         if self.edges not in EDGES:
             raise RequestError(f"edges that meet are x, y or xy, not {self.edges!r}")
 
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """No words."""
+        return ()
+
     def put_on(self, model: Model, scale: float = 1.0) -> WornEdges:
         """Lay it over a model: its U-Net and its autoencoder.
 

@@ -24,6 +24,10 @@ class Worn(Protocol):
 class Wearable(Protocol):
     """An adapter that a model can wear."""
 
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """Words that a prompt may use once a model wears it, as its file names them."""
+
     def put_on(self, model: Model, scale: float = 1.0) -> Worn:
         """Lay it over a model; a model that it does not fit stays as it was, to the last bit.
 

@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         requests = asked_before.fit(pipe, requests)
     settled = [pipe.settle(request) for request in requests]
     desk = Desk(place, settled, args.json, _frames(args, place, settled))
-    strange(pipe, requests)
+    strange(pipe, requests, [word for each in worn.values() for word in each.taught])
     weighted(pipe, requests)
     if not args.json:
         print(heading(pipe, settled), file=desk.voice, flush=True)
@@ -215,8 +215,12 @@ def guided(settled: Settled) -> str:
     return " + ".join([f"guidance {words}", *(rule.name for rule in settled.request.rules)])
 
 
-def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
-    """Name the words that the model was never taught, with prompts that work."""
+def strange(pipe: Pipe, requests: Sequence[Request], taught: Sequence[str]) -> None:
+    """Name the words that the model was never taught, by itself or by what it wears, with prompts that work.
+
+    Args:
+        taught: what it is taught by adapters that are put on for single prompts.
+    """
     from safelight.encoders.shares import spoken
     from safelight.generate.settle import STEPS
     from safelight.generate.vocabulary import PROMPTS, unknown
@@ -227,7 +231,7 @@ def strange(pipe: Pipe, requests: Sequence[Request]) -> None:
         for text in (each.prompt, each.negative, each.invert or "")
         for said in spoken(text, each.emphasis, each.steps or STEPS)
     )
-    words = unknown(pipe.folder, dict.fromkeys(texts))
+    words = unknown(pipe.folder, dict.fromkeys(texts), (*pipe.wardrobe.taught, *taught))
     if words:
         named = ", ".join(repr(word) for word in words[:MOST_WORDS]) + (", ..." if len(words) > MOST_WORDS else "")
         works = ", ".join(f'"{prompt}"' for prompt in PROMPTS)

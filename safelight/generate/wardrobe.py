@@ -29,16 +29,24 @@ class Wardrobe:
     def __init__(self, model: Model) -> None:
         self.bare = self.dressed = model
         self.worn: tuple[Worn, ...] = ()
+        self._adapters: tuple[tuple[Worn, Wearable], ...] = ()
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """Words that what is worn taught the model."""
+        return tuple(word for _, adapter in self._adapters for word in adapter.taught)
 
     def put_on(self, adapter: Wearable, scale: float = 1.0) -> Worn:
         """Lay an adapter over the model; see `Wearable.put_on`."""
         worn = adapter.put_on(self.dressed, scale)
         self._wear((*self.worn, worn))
+        self._adapters = (*self._adapters, (worn, adapter))
         return worn
 
     def take_off(self, worn: Worn) -> None:
         """Take one off again, in any order."""
         worn.take_off()
+        self._adapters = tuple(pair for pair in self._adapters if pair[0] is not worn)
         self._wear(tuple(each for each in self.worn if each is not worn))
 
     def _wear(self, worn: tuple[Worn, ...]) -> None:

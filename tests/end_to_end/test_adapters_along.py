@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from safelight.cli.main import main
 from safelight.evaluate.figurines.adapters import Files, Trial, prove
 from safelight.evaluate.figurines.pictures import Settings
 from safelight.generate.pipe import load
@@ -34,3 +39,15 @@ def test_each_does_what_it_was_taught_and_nothing_at_scale_0() -> None:
     assert {claim: found[claim] for claim, least in LEAST.items() if found[claim] < least} == {}
     assert found["LoRA: the same prompts without it, with a frame"] == 0.0
     assert found["IP-Adapter: the same prompt without it"] < found["IP-Adapter: attributes of the shown portrait"]
+
+
+@pytest.mark.parametrize("way", ["flag", "tag"])
+def test_words_that_they_taught_are_known_and_others_are_named(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora = ["--lora", "framed"] if way == "flag" else []
+    prompt = "framed a portrait of <mira> with a zebra" + " <lora:framed:0.8>" * (way == "tag")
+    asked = ["generate", prompt, *lora, "--embedding", "mira", "--steps", "1", "-o", str(tmp_path / "x.png")]
+    assert main(asked) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "does not know" in line]
+    assert "'zebra'" in line and "mira" not in line and "framed" not in line

@@ -46,6 +46,8 @@ class Loud:
 
 
 class Louder:
+    taught = ("LOUD",)
+
     def put_on(self, model: Model, scale: float = 1.0) -> Loud:
         if scale > 10:
             raise RequestError("too loud")
@@ -61,12 +63,12 @@ def test_inside_the_pipe_draws_with_it_and_says_so_and_after_every_bit_is_back()
     request = Request(PROMPT, seed=3, steps=3)
     (plain,) = pipe.draw(request)
     with safelight.applied(pipe, Louder(), 0.5) as same:
-        assert same is pipe
+        assert same is pipe and pipe.wardrobe.taught == ("LOUD",)
         (loud,) = pipe.draw(request)
         with safelight.applied(pipe, Louder(), 0.25):
             (both,) = pipe.draw(request)
     (after,) = pipe.draw(request)
-    assert torch.equal(plain.latents, after.latents) and plain.recipe == after.recipe
+    assert torch.equal(plain.latents, after.latents) and plain.recipe == after.recipe and not pipe.wardrobe.taught
     assert len({each.latents.numpy().tobytes() for each in (plain, loud, both)}) == 3
     assert [each["scale"] for each in both.recipe.adapters] == [0.5, 0.25] and not plain.recipe.adapters
 

@@ -12,6 +12,9 @@ from safelight.adapters.lora.file import Lora
 from safelight.families.family import Model
 from safelight.nn.surgery import Record
 
+TRIGGER = "modelspec.trigger_phrase"
+"""Where a file's metadata names what the captions of its training began with (Stability's ModelSpec)."""
+
 
 @dataclass(frozen=True, eq=False)
 class WearableLora:
@@ -23,6 +26,12 @@ class WearableLora:
 
     lora: Lora
     blocks: Blocks = None
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """What its captions began with, where the file says so."""
+        said = self.lora.contents.header.metadata.get(TRIGGER, "")
+        return (said,) if said else ()
 
     def put_on(self, model: Model, scale: float = 1.0) -> WornLora:
         """Lay it over a model; the same file may lie there several times.

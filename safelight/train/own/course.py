@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safelight import __version__
+from safelight.adapters.lora.wear import TRIGGER
 from safelight.adapters.use import Use
 from safelight.generate.pipe import Pipe
 from safelight.generate.request import Request
@@ -180,7 +181,7 @@ class Course:
         fit, data = self.plan.fit, self.plan.data
         facts = {
             "modelspec.title": self.run.resolve().name,
-            "modelspec.trigger_phrase": data.trigger,
+            TRIGGER: data.trigger,
             "ss_output_name": self.run.resolve().name,
             "ss_sd_model_name": self.pipe.name,
             "ss_num_train_images": str(len(self.entries)),
