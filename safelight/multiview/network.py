@@ -3,7 +3,8 @@
 Axes: B rows (one portrait each), Z channels of latents, V views, S = V slots, or V + 1 with a reference, h w grid, M
 text tokens of width X, L tokens of the image encoder of width E, K numbers of a camera.
 Sources: Shi et al. 2308.16512 (MVDream: layout, camera); Wang & Shi 2312.02201, section 3 (ImageDream: a slot for the
-reference, the picture's own keys and values); Tang et al. 2412.10209, section 3.3 (GAF: normals beside the latents).
+reference, the picture's own keys and values); Tang et al. 2412.10209, section 3.3 (GAF: normals beside the latents);
+Long et al. 2310.15008, section 4.3 (Wonder3D: domains).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from safelight.errors import RequestError
 from safelight.families.family import joined, moved
 from safelight.families.sd.model import Added, UNet
 from safelight.multiview.layouts import Layout, Views, override
+from safelight.multiview.second import Second, between
 from safelight.nn.attention import Attention, Beside, split_heads
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.widen import WidenedConv
@@ -66,6 +68,7 @@ class ViewNetwork(nn.Module):
         picture: keys and values of the reference's own, where the text is read; None where there are none.
         slot: whether the clean reference stands behind the views, with a camera of zeros.
         domains: the V views are so many times as many, such as normals and colours; with ``slot`` it is 1.
+        second: a second self-attention, of a U-Net that has the layers; None where there is none.
         picture_scale: how much the picture counts beside the text.
         chunk: see `safelight.multiview.layouts.read`.
 
@@ -81,6 +84,7 @@ class ViewNetwork(nn.Module):
         *,
         slot: bool = False,
         domains: int = 1,
+        second: Second | None = None,
         picture_scale: float = 1.0,
         chunk: int = 0,
     ) -> None:
@@ -88,7 +92,7 @@ class ViewNetwork(nn.Module):
         if slot and domains > 1:
             raise RequestError("a slot for the reference stands behind views of one domain only")
         self.unet, self.picture = unet, picture
-        self.layout, self.slot, self.domains = layout, slot, domains
+        self.layout, self.slot, self.domains, self.second = layout, slot, domains, second
         self.picture_scale, self.chunk = picture_scale, chunk
         self._numbers = {layer.name: number for number, layer in enumerate(numbered(unet))}
 
@@ -97,7 +101,8 @@ class ViewNetwork(nn.Module):
 
         Args:
             x: [B, Z, V, h, w] noisy latents. t: [B] time labels.
-            ports: what adapters feed, for the B * S pictures in the order (row, slot); ``override`` is the layout's.
+            ports: what adapters feed, for the B * S pictures in the order (row, slot); ``override`` is the layout's,
+                ``between`` that of the second self-attention.
 
         Returns:
             [B, Z', V, h, w].
@@ -106,7 +111,7 @@ class ViewNetwork(nn.Module):
             RequestError: something that the network reads is missing, or of another shape, or is not read at all.
         """
         self._check(x, told)
-        if ports.override is not None:
+        if ports.override is not None or ports.between is not None:
             raise RequestError("views read each other in self-attention; what replaces it does not go with them")
         rows, views = len(x), x.shape[2]
         pictures = self._pictures(x, told)
@@ -114,6 +119,8 @@ class ViewNetwork(nn.Module):
         flat = pictures.transpose(1, 2).flatten(0, 1)
         grid = Views(slots // self.domains, x.shape[3], x.shape[4], self.domains)
         laid = replace(ports, override=override(self.layout, grid, self.chunk))
+        if self.second is not None:
+            laid = replace(laid, between=between(self.unet, self.second, grid, self.chunk))
         if self.picture is not None:
             assert told.hidden is not None
             laid = replace(laid, beside=self._beside(self.picture.image_proj(told.hidden), slots, ports.beside))

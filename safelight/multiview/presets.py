@@ -22,8 +22,16 @@ from safelight.multiview.table import rows, sound, within
 
 FILE: Final = Path(__file__).with_name("presets.toml")
 RULES: Final = ("prompt", "zeros", "keep", "drop", "grey")
-INPUTS: Final = {"text": "context", "camera": "cameras", "hidden": "hidden", "reference": "reference"}
+INPUTS: Final = {
+    "text": "context",
+    "picture": "context",
+    "camera": "cameras",
+    "hidden": "hidden",
+    "reference": "reference",
+}
 """Input of a preset -> field of `Conditions`; all that is shown is ``shown``."""
+OWN: Final = ("token", "ramp")
+"""Ways to be told a picture for which a model has a `tell` of its own."""
 FREE: Final = ("layout", "size", "camera")
 """What a folder may say of its own model where it differs from its preset."""
 PREDICTIONS: Final = ("epsilon", "v_prediction", "sample")
@@ -48,6 +56,8 @@ class Preset:
     camera: str
     camera_width: int
     layout: str
+    second: Mapping[str, str]
+    domains: tuple[str, ...]
     slot: bool
     bank: str
     picture: str
@@ -79,7 +89,7 @@ class Preset:
     def inputs(self) -> tuple[str, ...]:
         """What the network is told, and is shown beside the latents."""
         told = {
-            "text": self.picture != "token",
+            "text": self.picture not in ("token", "projection"),
             "picture": bool(self.picture),
             "camera": bool(self.camera),
             "hidden": self.tokens > 0,
@@ -87,23 +97,27 @@ class Preset:
         }
         return (*(name for name, reads in told.items() if reads), *self.shown)
 
-    def led_away(self, told: Conditions, negative: torch.Tensor) -> Conditions:
+    def led_away(self, told: Conditions, negative: torch.Tensor | None = None) -> Conditions:
         """What guidance leads away from, by the rules of ``unconditional``.
 
         Args:
-            told: what it leads towards. negative: [B, M, X], the negative prompt's text.
+            told: what it leads towards.
+            negative: [B, M, X], the negative prompt's text; None for a model whose rules name none.
 
         Raises:
-            RequestError: the two texts are of different shapes, or the model has a way of its own to say this.
+            RequestError: the two texts are of different shapes, one is missing, or the model has a way of its own to
+                say this.
         """
-        if self.picture or self.bank:
+        if self.picture in OWN or self.bank:
             raise RequestError(f"{self.title}: what is led away from comes with what is led towards, from its `tell`")
-        if negative.shape != told.context.shape:
+        if negative is None and "prompt" in self.unconditional.values():
+            raise RequestError(f"{self.title} is led away from a text; give that of a negative prompt, or an empty one")
+        if negative is not None and negative.shape != told.context.shape:
             shapes = f"{list(told.context.shape)} and {list(negative.shape)}"
             raise RequestError(f"the prompt and what is led away from are of shapes {shapes}; encode them alike")
         made: dict[str, Any] = dict(vars(told))
         for name, rule in self.unconditional.items():
-            field = INPUTS.get(name, "shown")
+            field = "shown" if name in self.shown else INPUTS[name]
             for key in (field, "beside_reference") if field == "shown" else (field,):
                 value = made[key]
                 if rule == "zeros" and value is not None:
@@ -188,6 +202,12 @@ def _rules(value: Any) -> bool:
     return all(rule in RULES and (rule != "prompt" or name == "text") for name, rule in value.items())
 
 
+def _second(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(map(_text, value.values())):
+        return False
+    return not value or (set(value) == {"name", "layout"} and value["name"] != "" and value["layout"] in LAYOUTS)
+
+
 def _latent(value: Any) -> bool:
     number = _within(-1e3, 1e3)
     return isinstance(value, dict) and set(value) == {"scale", "shift"} and all(map(number, value.values()))
@@ -205,8 +225,10 @@ CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("title", "source", "code", "weights", "sampler", "suffix", "verified", "unverified"), _text),
     **dict.fromkeys(("commercial", "heads_fixed", "slot"), _flag),
     **dict.fromkeys(("files", "shown"), _list),
+    "domains": lambda value: _list(value) and len(value) > 0,
+    "second": _second,
     "bank": lambda value: value in ("", "noised"),
-    "picture": lambda value: value in ("", "token", "ramp"),
+    "picture": lambda value: value in ("", "projection", *OWN),
     "spacing": lambda value: value in ("leading", "trailing"),
     "tile": lambda value: value == [] or (isinstance(value, list) and len(value) == 2 and all(map(_edge, value))),
     "contrast": _within(1e-3, 1e3),
