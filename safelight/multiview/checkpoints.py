@@ -21,6 +21,7 @@ from safelight.errors import ConfigError, WeightsError
 from safelight.families.sd import shape
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.multiview import fork
+from safelight.multiview.guess import guessing
 from safelight.multiview.layouts import Layout, layout
 from safelight.multiview.network import ViewNetwork, widened
 from safelight.multiview.presets import Preset
@@ -91,6 +92,7 @@ def build(preset: Preset, tensors: Mapping[str, Tensor], raw: Mapping[str, Any],
             unet = widened(UNet(replace(config, in_channels=config.out_channels)), extra)
         second = Second(preset.second["name"], layout(preset.second["layout"])) if preset.second else None
         unet = seconded(unet, second.name) if second else unet
+        unet = guessing(unet, preset.guesses, len(preset.domains)) if preset.guesses else unet
     fill(unet, rest)
     picture = _picture(preset, unet, own)
     made = ViewNetwork(
@@ -100,6 +102,8 @@ def build(preset: Preset, tensors: Mapping[str, Tensor], raw: Mapping[str, Any],
         slot=preset.slot,
         domains=len(preset.domains),
         second=second,
+        guesses=preset.guesses > 0,
+        embedded=preset.picture == "time",
         picture_scale=float(raw.get("ip_weight", 1.0)),
     )
     return made.eval()
@@ -181,8 +185,8 @@ def _config(preset: Preset, tensors: Mapping[str, Tensor], raw: Mapping[str, Any
         made = dict(raw) if stock_folder else shape.unet({n: tuple(t.shape) for n, t in tensors.items()}, facts)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"the U-Net lacks the tensors that its sizes are read from ({error})") from None
-    width = preset.camera_width - preset.maps
-    told = {"class_embed_type": "projection" if width else None, "projection_class_embeddings_input_dim": width or None}
+    width = preset.told or None
+    told = {"class_embed_type": "projection" if width else None, "projection_class_embeddings_input_dim": width}
     for key, value in told.items():
         if stock_folder and made.get(key) != value:
             raise ConfigError(f"config.json says {key} = {made.get(key)!r}; {preset.title} has {value!r}")

@@ -4,7 +4,7 @@ Axes: B rows (one portrait each), Z channels of latents, V views, S = V slots, o
 text tokens of width X, L tokens of the image encoder of width E, K numbers of a camera.
 Sources: Shi et al. 2308.16512 (MVDream: layout, camera); Wang & Shi 2312.02201, section 3 (ImageDream: a slot for the
 reference, the picture's own keys and values); Tang et al. 2412.10209, section 3.3 (GAF: normals beside the latents);
-Long et al. 2310.15008, section 4.3 (Wonder3D: domains).
+Long et al. 2310.15008, section 4.3 (Wonder3D: domains); Li et al. 2405.11616 (Era3D: a guess).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safelight.adapters.ip_adapter.model import IpNetwork, numbered
 from safelight.errors import RequestError
 from safelight.families.family import joined, moved
 from safelight.families.sd.model import Added, UNet
+from safelight.multiview.guess import ascent
 from safelight.multiview.layouts import Layout, Views, override
 from safelight.multiview.second import Second, between
 from safelight.nn.attention import Attention, Beside, split_heads
@@ -31,8 +32,9 @@ class Conditions:
     """What the network is told of a set of views; a ``Cond``. What a network does not read stays None.
 
     Attributes:
-        context: [B, M, X] text, the same for all views.
+        context: [B, M, X] text, the same for all views, or [B, V, M, X], each view its own.
         cameras: [B, V, K], what an encoder of `safelight.multiview.encode` says of them; None tells nothing.
+        embedding: [B, K], the picture's projection and how noisy it is, where the network is told that and no camera.
         hidden: [B, L, E], the last layer but one of the image encoder, of the reference.
         reference: [B, Z, h, w], its clean latents, which stand in a slot of their own at every step.
         shown: [B, C, V, h, w], what stands beside the latents, such as encoded normals.
@@ -41,6 +43,7 @@ class Conditions:
 
     context: Tensor
     cameras: Tensor | None = None
+    embedding: Tensor | None = None
     hidden: Tensor | None = None
     reference: Tensor | None = None
     shown: Tensor | None = None
@@ -69,6 +72,8 @@ class ViewNetwork(nn.Module):
         slot: whether the clean reference stands behind the views, with a camera of zeros.
         domains: the V views are so many times as many, such as normals and colours; with ``slot`` it is 1.
         second: a second self-attention, of a U-Net that has the layers; None where there is none.
+        guesses: whether the U-Net guesses the picture's camera; see `safelight.multiview.guess`.
+        embedded: whether the U-Net's class embedding is told the picture's projection, not cameras.
         picture_scale: how much the picture counts beside the text.
         chunk: see `safelight.multiview.layouts.read`.
 
@@ -85,6 +90,8 @@ class ViewNetwork(nn.Module):
         slot: bool = False,
         domains: int = 1,
         second: Second | None = None,
+        guesses: bool = False,
+        embedded: bool = False,
         picture_scale: float = 1.0,
         chunk: int = 0,
     ) -> None:
@@ -93,6 +100,7 @@ class ViewNetwork(nn.Module):
             raise RequestError("a slot for the reference stands behind views of one domain only")
         self.unet, self.picture = unet, picture
         self.layout, self.slot, self.domains, self.second = layout, slot, domains, second
+        self.guesses, self.embedded = guesses, embedded
         self.picture_scale, self.chunk = picture_scale, chunk
         self._numbers = {layer.name: number for number, layer in enumerate(numbered(unet))}
 
@@ -111,7 +119,7 @@ class ViewNetwork(nn.Module):
             RequestError: something that the network reads is missing, or of another shape, or is not read at all.
         """
         self._check(x, told)
-        if ports.override is not None or ports.between is not None:
+        if any(port is not None for port in (ports.override, ports.between, ports.ascent)):
             raise RequestError("views read each other in self-attention; what replaces it does not go with them")
         rows, views = len(x), x.shape[2]
         pictures = self._pictures(x, told)
@@ -121,11 +129,13 @@ class ViewNetwork(nn.Module):
         laid = replace(ports, override=override(self.layout, grid, self.chunk))
         if self.second is not None:
             laid = replace(laid, between=between(self.unet, self.second, grid, self.chunk))
+        if self.guesses:
+            laid = replace(laid, ascent=ascent(self.unet, grid))
         if self.picture is not None:
             assert told.hidden is not None
             laid = replace(laid, beside=self._beside(self.picture.image_proj(told.hidden), slots, ports.beside))
-        context, times = told.context.repeat_interleave(slots, 0), t.repeat_interleave(slots, 0)
-        out = self.unet(flat, times, context, added=self._added(told, slots), ports=laid)
+        context = told.context.repeat_interleave(slots, 0) if told.context.ndim == 3 else told.context.flatten(0, 1)
+        out = self.unet(flat, t.repeat_interleave(slots, 0), context, added=self._added(told, slots), ports=laid)
         return out.unflatten(0, (rows, slots)).transpose(1, 2)[:, :, :views]
 
     def _pictures(self, x: Tensor, told: Conditions) -> Tensor:
@@ -142,7 +152,9 @@ class ViewNetwork(nn.Module):
         return torch.cat([x, shown], dim=1)
 
     def _added(self, told: Conditions, slots: int) -> Added:
-        """The cameras of all slots, that of the reference zeros."""
+        """The picture, or the cameras of all slots, that of the reference zeros."""
+        if told.embedding is not None:
+            return Added(labels=told.embedding.repeat_interleave(slots, 0))
         if told.cameras is None:
             return Added()
         empty = told.cameras.new_zeros(len(told.cameras), slots - told.cameras.shape[1], told.cameras.shape[2])
@@ -169,9 +181,11 @@ class ViewNetwork(nn.Module):
         batch, channels, views, *size = x.shape
         config = self.unet.config
         width, extra = config.projection_width if config.class_embed_type else 0, config.in_channels - channels
+        each = (views + self.slot,) if told.context.ndim == 4 else ()
         wanted: dict[str, tuple[bool, tuple[int, ...]]] = {
-            "context": (True, (batch, -1, config.cross_attention_dim)),
-            "cameras": (False, (batch, views, width) if width else ()),
+            "context": (True, (batch, *each, -1, config.cross_attention_dim)),
+            "cameras": (False, (batch, views, width) if width and not self.embedded else ()),
+            "embedding": (True, (batch, width) if self.embedded else ()),
             "hidden": (True, (batch, -1, self.picture.plan.source) if self.picture else ()),
             "reference": (True, (batch, channels, *size) if self.slot else ()),
             "shown": (True, (batch, extra, views, *size) if extra else ()),

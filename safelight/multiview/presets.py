@@ -58,6 +58,7 @@ class Preset:
     layout: str
     second: Mapping[str, str]
     domains: tuple[str, ...]
+    guesses: int
     slot: bool
     bank: str
     picture: str
@@ -84,6 +85,11 @@ class Preset:
     def maps(self) -> int:
         """Channels of the camera's map that stands beside the latents; 0 where the network is told cameras or none."""
         return self.camera_width if self.camera and ENCODERS[self.camera].maps else 0
+
+    @property
+    def told(self) -> int:
+        """Numbers that the network is told beside the time; 0 for none."""
+        return 2 * self.hidden if self.picture == "time" else self.camera_width - self.maps
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -118,6 +124,7 @@ class Preset:
         made: dict[str, Any] = dict(vars(told))
         for name, rule in self.unconditional.items():
             field = "shown" if name in self.shown else INPUTS[name]
+            field = "embedding" if (name, self.picture) == ("picture", "time") else field
             for key in (field, "beside_reference") if field == "shown" else (field,):
                 value = made[key]
                 if rule == "zeros" and value is not None:
@@ -228,11 +235,11 @@ CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "domains": lambda value: _list(value) and len(value) > 0,
     "second": _second,
     "bank": lambda value: value in ("", "noised"),
-    "picture": lambda value: value in ("", "projection", *OWN),
+    "picture": lambda value: value in ("", "projection", "time", *OWN),
     "spacing": lambda value: value in ("leading", "trailing"),
     "tile": lambda value: value == [] or (isinstance(value, list) and len(value) == 2 and all(map(_edge, value))),
     "contrast": _within(1e-3, 1e3),
-    **dict.fromkeys(("tokens", "token_heads", "hidden", "camera_width"), _within(0, 8192, whole=True)),
+    **dict.fromkeys(("tokens", "token_heads", "hidden", "camera_width", "guesses"), _within(0, 8192, whole=True)),
     **dict.fromkeys(("heads", "size", "steps"), _within(1, 8192, whole=True)),
     "rig": lambda value: value == "" or value in rigs(),
     "elevation": _within(-90, 90),

@@ -3,7 +3,8 @@
 Its layers stand in the blocks of a stock U-Net under their released names, ``norm_<name>`` and ``attn_<name>``, and are
 called through the port ``between``: no block is forked. x + attn(norm x), as the first.
 
-Sources: Long et al. 2310.15008, section 4.3 (Wonder3D: ``joint_mid``, the two domains of each view).
+Sources: Long et al. 2310.15008, section 4.3 (Wonder3D: ``joint_mid``, the two domains of each view); Li et al.
+2405.11616, section 3.2 (Era3D: ``mv``, rows).
 """
 
 from __future__ import annotations

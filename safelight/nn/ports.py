@@ -22,6 +22,9 @@ Between = Callable[[str, Tensor], Tensor]
 Passage = Callable[[str, Tensor, Tensor], Tensor]
 """(name of the block, what went in [B, N, C], what came out [B, N, C]) -> what goes on, [B, N, C]."""
 
+Ascent = Callable[[Tensor, Tensor], Tensor]
+"""(features of the middle block [B, C, h, w], the time vector [B, E]) -> the time vector that the way up is told."""
+
 Stage = Callable[[str, Tensor], Tensor]
 """(name of the block and number of its layer, features [B, C, h, w]) -> what goes on, [B, C, h, w]."""
 
@@ -45,6 +48,7 @@ class Ports:
             layouts of several views.
         between: called in each transformer block between self-attention and the text: a second self-attention.
         passage: called behind each transformer block: skip-layer guidance.
+        ascent: called behind the middle block: what the network tells itself on the way up.
         stage: called behind each residual block and its transformers, and behind the middle block.
         join: called wherever a skip connection is about to be joined (FreeU).
     """
@@ -56,6 +60,7 @@ class Ports:
     override: SelfAttention | None = None
     between: Between | None = None
     passage: Passage | None = None
+    ascent: Ascent | None = None
     stage: Stage | None = None
     join: Join | None = None
 

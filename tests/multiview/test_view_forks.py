@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safelight.errors import ConfigError, RequestError, WeightsError
 from safelight.families.sd.model import UNet, UNetConfig
 from safelight.multiview.checkpoints import build, load_views, stock
+from safelight.multiview.guess import guessing
 from safelight.multiview.layouts import layout
 from safelight.multiview.network import ViewNetwork
 from safelight.multiview.presets import preset
@@ -19,7 +21,7 @@ from safelight.nn.ports import Ports
 from tests.parity.domains import asked, config, reference, tiny, written
 from tests.parity.networks import difference, randomise
 
-NAMES = ("wonder3d",)
+NAMES = ("wonder3d", "era3d", "era3d-ortho")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,12 +41,15 @@ def test_names_are_those_of_the_public_code() -> None:
             assert f"{place}.transformer_blocks.0.{leaf}" in names
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["era3d"])
 @pytest.mark.parametrize("harm", ["missing", "renamed", "bent", "more"])
 def test_a_tensor_that_is_missing_renamed_bent_or_too_many_is_refused(name: str, harm: str, tmp_path: Path) -> None:
     second = tiny(name).second["name"]
     words = [f"norm_{second}.weight", f"attn_{second}.to_k.weight", f"attn_{second}.to_out.0.bias"]
-    for number, word in enumerate([*words, "class_embedding.linear_1.weight", "attn1.to_q.weight"]):
+    words += ["elevation_regressor.blocks.2.linear1.weight", "camera_embedding.linear_2.bias"] * bool(
+        tiny(name).guesses
+    )
+    for number, word in enumerate([*words, "class_embedding.linear_1.weight"]):
         held = reference(name).tensors()
         key = next(each for each in held if each.endswith(word))
         value = held[key] if harm == "more" else held.pop(key)
@@ -78,6 +83,44 @@ def test_a_tensor_that_is_missing_renamed_bent_or_too_many_is_refused(name: str,
 def test_what_a_folder_says_of_itself_must_be_so(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         load_views(written("wonder3d", tmp_path, **change), tiny("wonder3d"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"regress_elevation": False}, "regress_elevation = False; Era3D.* has True"),
+        ({"num_regress_blocks": 4}, "num_regress_blocks = 4; Era3D.* has 3"),
+        ({"selfattn_block": "custom"}, "selfattn_block = custom"),
+        ({"cd_attention_mid": True}, "cd_attention_mid = True"),
+        ({"use_dino": True}, "use_dino = True"),
+    ],
+)
+def test_what_era3ds_folder_says_of_itself_must_be_so(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_views(written("era3d", tmp_path, **change), tiny("era3d"))
+
+
+def test_what_is_told_is_a_picture_or_cameras_and_a_text_or_one_a_view() -> None:
+    told = tiny("era3d")
+    net = build(told, reference("era3d").tensors(), config(told), layout("joint-domain"))
+    x, t, cond = asked(told)
+    with torch.no_grad():
+        same = replace(cond, context=cond.context[:, :1].expand_as(cond.context))
+        assert torch.equal(net(x, t, same), net(x, t, replace(cond, context=cond.context[:, 0])))
+    for change, message in (
+        ({"embedding": None}, "need embedding of shape"),
+        ({"embedding": torch.zeros(2, 9)}, r"embedding of these views is \[2, 10\]"),
+        ({"cameras": torch.zeros(2, 6, 10)}, "reads no cameras"),
+        ({"context": cond.context[:, 1:]}, r"context of these views is \[2, 6, any, 32\]"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            net(x, t, replace(cond, **change))
+    told = tiny("wonder3d")
+    x, t, cond = asked(told)
+    with pytest.raises(RequestError, match="reads no embedding"):
+        build(told, reference("wonder3d").tensors(), config(told), layout("dense"))(
+            x, t, replace(cond, embedding=torch.zeros(2, 10))
+        )
 
 
 def test_a_fork_is_no_folder_of_another_preset(tmp_path: Path) -> None:
@@ -120,13 +163,21 @@ def test_domains_reach_each_other_in_the_second_self_attention_alone() -> None:
 # At full size, with no memory
 
 
-def test_a_released_network_has_its_size() -> None:
-    told = preset("wonder3d")
+SD1 = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 10}
+SD2 = {"attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024, "use_linear_projection": True,
+       "class_embed_type": "projection", "projection_class_embeddings_input_dim": 2048}  # fmt: skip
+PLAIN = {"wonder3d": 859_520_964 + (10 + 1 + 1280 + 1) * 1280, "era3d": 865_910_724 + (2048 + 1 + 1280 + 1) * 1280}
+"""Stable Diffusion's own numbers, and those of a perceptron from what is told to 1280 to 1280."""
+SECONDS = sum(count * (4 * width * width + 3 * width) for width, count in ((320, 5), (640, 5), (1280, 6)))
+GUESS = 2 * ((2560 + 1) * 1280 + 6 * (1280 + 1) * 1280 + 1281) + (4 + 1 + 1280 + 1) * 1280
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("wonder3d", SD1), ("era3d", SD2)])
+def test_a_released_network_has_its_size(name: str, sizes: dict[str, Any]) -> None:
+    told = preset(name)
     with torch.device("meta"):
-        sizes = {"in_channels": 8, "class_embed_type": "projection", "projection_class_embeddings_input_dim": 10}
-        held = dict(seconded(UNet(UNetConfig(**sizes)), "joint_mid").state_dict())
-    net = build(told, held, {}, layout(told.layout))
-    seconds = sum(count * (4 * width * width + 3 * width) for width, count in ((320, 5), (640, 5), (1280, 6)))
-    # Stable Diffusion's own, four channels more, a perceptron from 10 to 1280 to 1280, and 16 second self-attentions.
-    wanted = 859_520_964 + 4 * 320 * 9 + (10 + 1 + 1280 + 1) * 1280 + seconds
+        unet = seconded(UNet(UNetConfig(in_channels=8, **sizes)), told.second["name"])
+        unet = guessing(unet, told.guesses, 2) if told.guesses else unet
+    net = build(told, dict(unet.state_dict()), {}, layout(told.layout))
+    wanted = PLAIN[name] + 4 * 320 * 9 + SECONDS + (GUESS if told.guesses else 0)
     assert sum(parameter.numel() for parameter in net.parameters()) == wanted

@@ -16,7 +16,9 @@ import diffusers
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from safelight.multiview.checkpoints import build
 from safelight.multiview.layouts import layout
@@ -36,7 +38,7 @@ Reads = Callable[[int, int], list[tuple[int, int]]]
 def tiny(name: str) -> Preset:
     """A preset of tiny heads."""
     found = preset(name)
-    return replace(found, heads=8 if found.heads_fixed else 16)
+    return replace(found, heads=8 if found.heads_fixed else 16, hidden=5 if found.hidden else 0)
 
 
 def config(told: Preset) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def config(told: Preset) -> dict[str, Any]:
         **(SD1 if told.heads_fixed else SD2),
         "in_channels": 4 * (1 + len(told.shown)),
         "class_embed_type": "projection",
-        "projection_class_embeddings_input_dim": told.camera_width,
+        "projection_class_embeddings_input_dim": told.told,
     }
 
 
@@ -81,7 +83,30 @@ WORDS: dict[str, dict[str, Any]] = {
         "sparse_mv_attention": False,
     },
 }
-"""What the released configurations say beside the stock words."""
+WORDS["era3d"] = {
+    "addition_channels": [1280, 1280, 1280],
+    "addition_downsample": False,
+    "cd_attention_last": False,
+    "cd_attention_mid": False,
+    "decay": 0.9999,
+    "inv_gamma": 1.0,
+    "min_decay": 0.0,
+    "multiview_attention": True,
+    "mvcd_attention": True,
+    "num_regress_blocks": 3,
+    "optimization_step": 40000,
+    "power": 0.6666666666666666,
+    "projection_camera_embeddings_input_dim": 4,
+    "regress_elevation": True,
+    "regress_focal_length": True,
+    "selfattn_block": "self_rowwise",
+    "sparse_mv_attention": True,
+    "update_after_step": 0,
+    "use_dino": False,
+    "use_ema_warmup": False,
+}
+WORDS["era3d-ortho"] = WORDS["era3d"] | {"regress_elevation": False, "regress_focal_length": False}
+"""What the released configurations say beside the stock words; that of Era3D's second folder was not seen."""
 
 
 @dataclass
@@ -108,11 +133,81 @@ class Slots:
         return (row * self.domains + domain) * self.views + view
 
 
+@dataclass
+class Rows(Slots):
+    """Every row of pixels of a slot reads that row in the slots that the slot reads; a grid of any level."""
+
+    def __call__(self, attn: Any, x: Tensor) -> Tensor:
+        shrunk = round((H * W / x.shape[1]) ** 0.5)
+        lines = H // shrunk
+        q, k, v = (project(x).unflatten(1, (lines, -1)) for project in (attn.to_q, attn.to_k, attn.to_v))
+        out = torch.zeros_like(q)
+        for row in range(self.rows):
+            for domain in range(self.domains):
+                for view in range(self.views):
+                    here, seen = (
+                        self.place(row, domain, view),
+                        [self.place(row, *each) for each in self.reads(domain, view)],
+                    )
+                    for line in range(lines):
+                        keys, values = (torch.cat([each[i, line] for i in seen]) for each in (k, v))
+                        out[here, line] = mixed(attn, q[here, line][None], keys[None], values[None])[0]
+        return attn.to_out[0](out.flatten(1, 2))
+
+
+class Regressor(nn.Module):
+    """One number of the middle's features, layer by layer."""
+
+    def __init__(self, source: int, width: int) -> None:
+        super().__init__()
+        self.linear_in = nn.Sequential(nn.Linear(source, width), nn.SiLU())
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({f"linear{i}": nn.Linear(width, width) for i in (1, 2)}) for _ in range(3)
+        )
+        self.linear_out = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear_in(x)
+        for block in self.blocks:
+            x = F.silu(block["linear2"](F.silu(block["linear1"](x))) + x)
+        return self.linear_out(x)
+
+
+class Guess:
+    """Sees what leaves the middle block, and changes the time vector of the blocks on the way up."""
+
+    def __init__(self, unet: Any, domains: int) -> None:
+        self.unet, self.domains, self.rows = unet, domains, 1
+        width = unet.time_embedding.linear_2.out_features
+        for name in ("elevation_regressor", "focal_regressor"):
+            unet.add_module(name, Regressor(domains * unet.config.block_out_channels[-1], width))
+        unet.add_module("camera_embedding", TimestepEmbedding(4, width))
+        unet.mid_block.register_forward_hook(self.see)
+        for block in unet.up_blocks:
+            block.register_forward_pre_hook(self.tell, with_kwargs=True)
+
+    def see(self, block: Any, given: Any, made: Tensor) -> None:
+        slots = len(made) // self.rows
+        views = slots // self.domains
+        self.ways = []
+        for row in range(self.rows):
+            own = made[row * slots : (row + 1) * slots].mean(-1).mean(-1)
+            seen = [torch.cat([own[domain * views + view] for domain in range(self.domains)]) for view in range(views)]
+            elevation = sum(self.unet.elevation_regressor(each) for each in seen) / views
+            focal = sum(self.unet.focal_regressor(each) for each in seen) / views
+            told = torch.cat([elevation.sin(), focal.sin(), elevation.cos(), focal.cos()])
+            self.ways += [self.unet.camera_embedding(told)] * slots
+
+    def tell(self, block: Any, given: Any, named: Any) -> Any:
+        return given, {**named, "temb": named["temb"] + torch.stack(self.ways)}
+
+
 class Processor:
     """Stands in the first self-attention of a block, and adds what the second leaves of what the first made."""
 
     def __init__(self, block: Any, name: str) -> None:
-        self.norm, self.attn = block.get_submodule(f"norm_{name}"), block.get_submodule(f"attn_{name}")
+        if name:
+            self.norm, self.attn = block.get_submodule(f"norm_{name}"), block.get_submodule(f"attn_{name}")
         self.first: Any = None
         self.second: Any = None
         self.entered = torch.empty(0)
@@ -123,13 +218,19 @@ class Processor:
 
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Any = None, **_: Any) -> Tensor:
         first = self.first(attn, hidden_states)
+        if self.second is None:
+            return first
         return first + self.second(self.attn, self.norm(self.entered + first))
 
 
-FIRST: dict[str, Callable[[int, int], Reads]] = {
-    "dense": lambda domains, views: lambda d, v: [(d, each) for each in range(views)],
-    "joint-domain": lambda domains, views: lambda d, v: [(each, v) for each in range(domains)],
-}
+def reader(name: str, rows: int, domains: int, views: int) -> Slots:
+    """What stands for a layout of that name."""
+    reads: dict[str, Reads] = {
+        "dense": lambda d, v: [(d, each) for each in range(views)],
+        "rows": lambda d, v: [(d, each) for each in range(views)],
+        "joint-domain": lambda d, v: [(each, v) for each in range(domains)],
+    }
+    return (Rows if name == "rows" else Slots)(rows, domains, views, reads[name])
 
 
 class Reference:
@@ -139,13 +240,15 @@ class Reference:
         self.told = told
         self.unet = diffusers.UNet2DConditionModel(**config(told))
         self.blocks = [module for module in self.unet.modules() if isinstance(module, BasicTransformerBlock)]
-        for block in self.blocks:
+        name = told.second.get("name", "")
+        for block in self.blocks if name else ():
             width, heads = block.attn1.query_dim, block.attn1.heads
-            block.add_module(f"norm_{told.second['name']}", nn.LayerNorm(width))
-            block.add_module(f"attn_{told.second['name']}", Attention(width, heads=heads, dim_head=width // heads))
+            block.add_module(f"norm_{name}", nn.LayerNorm(width))
+            block.add_module(f"attn_{name}", Attention(width, heads=heads, dim_head=width // heads))
+        self.guess = Guess(self.unet, len(told.domains)) if told.guesses else None
         randomise(self.unet)
         self.unet = self.unet.double().eval()
-        self.processors = [Processor(block, told.second["name"]) for block in self.blocks]
+        self.processors = [Processor(block, name) for block in self.blocks]
         for block, processor in zip(self.blocks, self.processors, strict=True):
             block.attn1.set_processor(processor)
 
@@ -157,18 +260,21 @@ class Reference:
     def __call__(self, x: Tensor, t: Tensor, told: Conditions) -> Tensor:
         rows, domains = len(x), len(self.told.domains)
         views = x.shape[2] // domains
-        assert told.cameras is not None and told.shown is not None
+        assert told.shown is not None
         for processor in self.processors:
-            for part, name in (("first", self.told.layout), ("second", self.told.second["layout"])):
-                setattr(processor, part, Slots(rows, domains, views, FIRST[name](domains, views)))
-        pictures, cameras, texts = [], [], []
+            processor.first = reader(self.told.layout, rows, domains, views)
+            if self.told.second:
+                processor.second = reader(self.told.second["layout"], rows, domains, views)
+        if self.guess is not None:
+            self.guess.rows = rows
+        pictures, labels, texts = [], [], []
         for row in range(rows):
             for slot in range(x.shape[2]):
                 pictures.append(torch.cat([x[row, :, slot], told.shown[row, :, slot]]))
-                cameras.append(told.cameras[row, slot])
-                texts.append(told.context[row])
+                labels.append(told.cameras[row, slot] if told.cameras is not None else told.embedding[row])
+                texts.append(told.context[row] if told.context.ndim == 3 else told.context[row, slot])
         asked = torch.stack(pictures), t.repeat_interleave(x.shape[2]), torch.stack(texts)
-        out = self.unet(*asked, class_labels=torch.stack(cameras)).sample
+        out = self.unet(*asked, class_labels=torch.stack(labels)).sample
         return out.unflatten(0, (rows, -1)).transpose(1, 2)
 
 
@@ -200,9 +306,11 @@ def ours(reference: Reference) -> ViewNetwork:
 def asked(told: Preset, views: int = V, seed: int = 1) -> tuple[Tensor, Tensor, Conditions]:
     """Latents, times and conditions of two things, each domain in turn."""
     slots = views * len(told.domains)
+    pictured = told.picture == "time"
     cond = Conditions(
-        context=random(B, 1, TEXT, seed=seed + 1),
-        cameras=random(B, slots, told.camera_width, seed=seed + 2),
+        context=random(B, slots, 5, TEXT, seed=seed + 1) if pictured else random(B, 1, TEXT, seed=seed + 1),
+        cameras=None if pictured else random(B, slots, told.told, seed=seed + 2),
+        embedding=random(B, told.told, seed=seed + 2) if pictured else None,
         shown=random(B, 4, 1, H, W, seed=seed + 3).expand(-1, -1, slots, -1, -1),
     )
     return random(B, 4, slots, H, W, seed=seed), torch.tensor([3.25, 801.0]), cond

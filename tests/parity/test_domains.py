@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from safelight.multiview import network, second
+from safelight.multiview import guess, network, second
 from safelight.multiview.layouts import layout
 from safelight.multiview.network import ViewNetwork
 from safelight.nn.transformer import TransformerBlock
@@ -18,7 +18,8 @@ from tests.parity.domains import B, H, V, W, asked, ours, reference, tiny
 from tests.parity.networks import BARS, difference
 
 BAR = BARS[torch.float64]
-NAMES = ("wonder3d",)
+NAMES = ("wonder3d", "era3d", "era3d-ortho")
+BOTH = ("wonder3d", "era3d-ortho")
 Patch = pytest.MonkeyPatch
 
 
@@ -42,33 +43,36 @@ def test_a_prediction_equals_the_stock_networks(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_guidance_leads_away_from_equals_the_stock_networks(name: str) -> None:
-    """The picture is forgotten, as a token and beside the latents; the labels of views and domains stay."""
+    """The picture is forgotten, as a token or beside the time, and beside the latents; labels and texts stay."""
     x, t, cond = asked(tiny(name))
     assert cond.shown is not None
-    literal = replace(cond, context=torch.zeros_like(cond.context), shown=torch.zeros_like(cond.shown))
+    literal = replace(cond, shown=torch.zeros_like(cond.shown))
+    if cond.embedding is None:
+        literal = replace(literal, context=torch.zeros_like(cond.context))
+    else:
+        literal = replace(literal, embedding=torch.zeros_like(cond.embedding))
     with torch.no_grad():
         got = ours(reference(name))(x, t, tiny(name).led_away(cond))
     assert difference(got, reference(name)(x, t, literal)) <= BAR
     assert difference(got, wanted(name)) > 1e3 * BAR
 
 
-@pytest.mark.parametrize("views", [1, 6])
-def test_any_number_of_views_equals_the_stock_networks(views: int) -> None:
-    told = tiny("wonder3d")
+@pytest.mark.parametrize(("name", "views"), [("wonder3d", 6), ("era3d", 2)])
+def test_any_number_of_views_equals_the_stock_networks(name: str, views: int) -> None:
     with torch.no_grad():
-        got = ours(reference("wonder3d"))(*asked(told, views))
-    assert difference(got, reference("wonder3d")(*asked(told, views))) <= BAR
+        got = ours(reference(name))(*asked(tiny(name), views))
+    assert difference(got, reference(name)(*asked(tiny(name), views))) <= BAR
 
 
 # Mistakes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BOTH)
 def test_no_second_self_attention(name: str) -> None:
     assert error(name, lambda net: setattr(net, "second", None)) > 1e3 * BAR
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BOTH)
 def test_the_two_layouts_in_each_others_place(name: str) -> None:
     def swap(net: ViewNetwork) -> None:
         assert net.second is not None
@@ -77,19 +81,19 @@ def test_the_two_layouts_in_each_others_place(name: str) -> None:
     assert error(name, swap) > 1e3 * BAR
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BOTH)
 def test_views_and_domains_in_each_others_place(name: str, monkeypatch: Patch) -> None:
     right = network.Views
     monkeypatch.setattr(network, "Views", lambda n, h, w, domains: right(domains, h, w, n))
     assert error(name) > 1e3 * BAR
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BOTH)
 def test_dense_over_domains_too(name: str) -> None:
     assert error(name, lambda net: setattr(net, "domains", 1)) > 1e3 * BAR
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BOTH)
 def test_the_second_behind_the_text(name: str, monkeypatch: Patch) -> None:
     """All of a block but its end, then the second: another order of the same parts."""
 
@@ -104,7 +108,7 @@ def test_the_second_behind_the_text(name: str, monkeypatch: Patch) -> None:
     assert error(name) > 1e3 * BAR
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BOTH)
 def test_the_second_without_its_norm(name: str) -> None:
     def bare(net: ViewNetwork) -> None:
         assert net.second is not None
@@ -116,3 +120,24 @@ def test_the_second_without_its_norm(name: str) -> None:
 
 def test_a_layout_that_reads_one_view_alone() -> None:
     assert error("wonder3d", lambda net: setattr(net, "layout", layout("self"))) > 1e3 * BAR
+
+
+def test_no_guess_and_a_guess_of_every_view_alone(monkeypatch: Patch) -> None:
+    assert error("era3d", lambda net: setattr(net, "guesses", False)) > 1e3 * BAR
+    right = network.ascent
+    monkeypatch.setattr(network, "ascent", lambda unet, views: right(unet, replace(views, n=1)))
+    assert error("era3d") > 1e3 * BAR
+
+
+def test_the_focal_length_guessed_before_the_elevation(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(guess, "GUESSES", guess.GUESSES[::-1])
+    net = ours(reference("era3d"))
+    with torch.no_grad():
+        assert difference(net(*asked(tiny("era3d"))), wanted("era3d")) > 1e3 * BAR
+
+
+def test_the_texts_of_views_in_each_others_place() -> None:
+    x, t, cond = asked(tiny("era3d"))
+    with torch.no_grad():
+        got = ours(reference("era3d"))(x, t, replace(cond, context=cond.context.roll(1, 1)))
+    assert difference(got, wanted("era3d")) > 1e3 * BAR
