@@ -2,7 +2,8 @@
 
 Original files (``model.diffusion_model.*``) and the folders of ashawkey/mvdream_diffusers (the same names with nothing
 before them) are translated by the rules of Stable Diffusion's ``keys.toml``; a folder of a stock U-Net has its own
-names. What else a whole file holds (autoencoder, text encoder) must be understood too, but is not read here.
+names, and so has that of a fork (see `safelight.multiview.fork`). What else a whole file holds (autoencoder, text
+encoder) must be understood too, but is not read here.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from safelight.adapters.ip_adapter.model import PLUS, IpNetwork, Plan, numbered
 from safelight.errors import ConfigError, WeightsError
 from safelight.families.sd import shape
 from safelight.families.sd.model import UNet, UNetConfig
+from safelight.multiview import fork
+from safelight.multiview.guess import guessing
 from safelight.multiview.layouts import Layout, layout
 from safelight.multiview.network import ViewNetwork, widened
 from safelight.multiview.presets import Preset
+from safelight.multiview.second import Second, seconded
 from safelight.weights.folder import read_json, weight_files
 from safelight.weights.keys import matches
 from safelight.weights.load import Unfilled, fill, read
@@ -86,9 +90,22 @@ def build(preset: Preset, tensors: Mapping[str, Tensor], raw: Mapping[str, Any],
         if preset.shown or preset.maps:  # the channels beside the latents are read apart, trained or not
             extra = config.in_channels - config.out_channels
             unet = widened(UNet(replace(config, in_channels=config.out_channels)), extra)
+        second = Second(preset.second["name"], layout(preset.second["layout"])) if preset.second else None
+        unet = seconded(unet, second.name) if second else unet
+        unet = guessing(unet, preset.guesses, len(preset.domains)) if preset.guesses else unet
     fill(unet, rest)
     picture = _picture(preset, unet, own)
-    made = ViewNetwork(unet, laid, picture, slot=preset.slot, picture_scale=float(raw.get("ip_weight", 1.0)))
+    made = ViewNetwork(
+        unet,
+        laid,
+        picture,
+        slot=preset.slot,
+        domains=len(preset.domains),
+        second=second,
+        guesses=preset.guesses > 0,
+        embedded=preset.picture == "time",
+        picture_scale=float(raw.get("ip_weight", 1.0)),
+    )
     return made.eval()
 
 
@@ -161,14 +178,15 @@ def _strange(names: Iterable[str]) -> list[str]:
 
 def _config(preset: Preset, tensors: Mapping[str, Tensor], raw: Mapping[str, Any]) -> UNetConfig:
     """The configuration of the U-Net: a stock folder's own, else from the shapes of its tensors."""
+    raw = fork.stock(raw, preset) if raw.get("_class_name") == fork.CLASS else raw
     stock_folder = raw and raw.get("_class_name") != WRAPPER
     facts = {"sample_size": SAMPLE, ("heads" if preset.heads_fixed else "width_of_head"): preset.heads}
     try:
         made = dict(raw) if stock_folder else shape.unet({n: tuple(t.shape) for n, t in tensors.items()}, facts)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"the U-Net lacks the tensors that its sizes are read from ({error})") from None
-    width = preset.camera_width - preset.maps
-    told = {"class_embed_type": "projection" if width else None, "projection_class_embeddings_input_dim": width or None}
+    width = preset.told or None
+    told = {"class_embed_type": "projection" if width else None, "projection_class_embeddings_input_dim": width}
     for key, value in told.items():
         if stock_folder and made.get(key) != value:
             raise ConfigError(f"config.json says {key} = {made.get(key)!r}; {preset.title} has {value!r}")

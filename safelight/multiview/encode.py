@@ -21,6 +21,17 @@ Frame = Literal["world", "first", "last"]
 Order = Literal["direction-moment", "moment-direction"]
 FRAMES: Final = ("world", "first", "last")
 ORDERS: Final = ("direction-moment", "moment-direction")
+DOMAINS: Final = ("normals", "colours")
+"""The order of Wonder3D's switches, and of its sets of views."""
+LABELS: Final = {
+    0: (0.0, 0.0),
+    45: (-0.2362, 0.8125),
+    90: (-0.1686, 1.6934),
+    180: (0.5220, 3.1406),
+    270: (0.6904, 4.8359),
+    315: (0.3733, 5.5859),
+}
+"""Azimuth in degrees from the picture -> what Wonder3D is told of it."""
 
 
 def pose16(cameras: Camera, normalise: bool = True) -> Tensor:
@@ -51,6 +62,37 @@ def stable_zero123(cameras: Camera, reference: Camera) -> Tensor:
     """
     polar = torch.deg2rad(90.0 - reference.angles()[1]).expand(*cameras.shape)
     return torch.cat([zero123(cameras, reference)[..., :3], polar[..., None]], -1)
+
+
+def wonder3d(cameras: Camera, domain: str) -> Tensor:
+    """[V, 10]: sines, then cosines, of an elevation that is always 0, of differences of elevation and azimuth (radians)
+    and of two switches, normals and colours, as Wonder3D is told.
+
+    The differences are no longer those of the cameras: they were measured in a world that leans (issue 72 of its
+    code), and the network knows each view by them as by a label. In half precision, as they were released.
+
+    Args:
+        cameras: level ones, of azimuths that have a label: 0, 45, 90, 180, 270, 315, counted from the given picture.
+        domain: ``normals`` or ``colours``.
+
+    Raises:
+        RequestError: a camera that has no label. UnknownNameError: no such domain.
+    """
+    if domain not in DOMAINS:
+        raise UnknownNameError("domain of Wonder3D", domain, DOMAINS)
+    azimuths, elevations, _ = cameras.angles()
+    rows = []
+    for azimuth, elevation in zip(azimuths.tolist(), elevations.tolist(), strict=True):
+        near = round(azimuth) % 360
+        if near not in LABELS or abs(azimuth - round(azimuth)) > 1e-3 or abs(elevation) > 1e-3:
+            known = ", ".join(map(str, LABELS))
+            raise RequestError(
+                f"Wonder3D draws level views at {known} degrees from the picture, none at azimuth {azimuth:g}, "
+                f"elevation {elevation:g}"
+            )
+        rows.append((0.0, *LABELS[near], *(float(domain == each) for each in DOMAINS)))
+    told = torch.tensor(rows, dtype=torch.float16).to(cameras.position)
+    return torch.cat([told.sin(), told.cos()], -1)
 
 
 def polar_azimuth(cameras: Camera, reference: Camera) -> Tensor:
@@ -158,15 +200,15 @@ class Encoder:
         function: takes cameras [V], what it ``needs``, and options of its own.
         channels: C of its answer.
         maps: whether that is [V, C, H, W], or [V, C].
-        needs: the second argument: ``reference`` (a single camera), ``depth``, or nothing; ``surface`` is two, depth
-            and normals.
+        needs: the second argument: ``reference`` (a single camera), ``depth``, ``domain`` (its name), or nothing;
+            ``surface`` is two, depth and normals.
         who: which models are told this.
     """
 
     function: Callable[..., Tensor]
     channels: int
     maps: bool
-    needs: Literal["", "reference", "depth", "surface"]
+    needs: Literal["", "reference", "depth", "surface", "domain"]
     who: str
 
 
@@ -174,6 +216,7 @@ ENCODERS: Final[dict[str, Encoder]] = {
     "pose16": Encoder(pose16, 16, False, "", "MVDream, ImageDream"),
     "zero123": Encoder(zero123, 4, False, "reference", "Zero123, Zero123-XL"),
     "stable_zero123": Encoder(stable_zero123, 4, False, "reference", "Stable Zero123"),
+    "wonder3d": Encoder(wonder3d, 10, False, "domain", "Wonder3D"),
     "polar_azimuth": Encoder(polar_azimuth, 2, False, "reference", "SV3D"),
     "plucker": Encoder(plucker, 6, True, "", "SEVA, MV-Adapter (perspective), LGM"),
     "directions": Encoder(directions, 3, True, "", "CAP4D"),

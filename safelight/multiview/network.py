@@ -3,7 +3,8 @@
 Axes: B rows (one portrait each), Z channels of latents, V views, S = V slots, or V + 1 with a reference, h w grid, M
 text tokens of width X, L tokens of the image encoder of width E, K numbers of a camera.
 Sources: Shi et al. 2308.16512 (MVDream: layout, camera); Wang & Shi 2312.02201, section 3 (ImageDream: a slot for the
-reference, the picture's own keys and values); Tang et al. 2412.10209, section 3.3 (GAF: normals beside the latents).
+reference, the picture's own keys and values); Tang et al. 2412.10209, section 3.3 (GAF: normals beside the latents);
+Long et al. 2310.15008, section 4.3 (Wonder3D: domains); Li et al. 2405.11616 (Era3D: a guess).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from safelight.adapters.ip_adapter.model import IpNetwork, numbered
 from safelight.errors import RequestError
 from safelight.families.family import joined, moved
 from safelight.families.sd.model import Added, UNet
+from safelight.multiview.guess import ascent
 from safelight.multiview.layouts import Layout, Views, override
+from safelight.multiview.second import Second, between
 from safelight.nn.attention import Attention, Beside, split_heads
 from safelight.nn.ports import NO_PORTS, Ports
 from safelight.nn.widen import WidenedConv
@@ -29,8 +32,9 @@ class Conditions:
     """What the network is told of a set of views; a ``Cond``. What a network does not read stays None.
 
     Attributes:
-        context: [B, M, X] text, the same for all views.
+        context: [B, M, X] text, the same for all views, or [B, V, M, X], each view its own.
         cameras: [B, V, K], what an encoder of `safelight.multiview.encode` says of them; None tells nothing.
+        embedding: [B, K], the picture's projection and how noisy it is, where the network is told that and no camera.
         hidden: [B, L, E], the last layer but one of the image encoder, of the reference.
         reference: [B, Z, h, w], its clean latents, which stand in a slot of their own at every step.
         shown: [B, C, V, h, w], what stands beside the latents, such as encoded normals.
@@ -39,6 +43,7 @@ class Conditions:
 
     context: Tensor
     cameras: Tensor | None = None
+    embedding: Tensor | None = None
     hidden: Tensor | None = None
     reference: Tensor | None = None
     shown: Tensor | None = None
@@ -71,6 +76,9 @@ class ViewNetwork(nn.Module):
         picture: keys and values of the reference's own, where the text is read; None where there are none.
         slot: whether the clean reference stands behind the views, with a camera of zeros.
         domains: the V views are so many times as many, such as normals and colours; with ``slot`` it is 1.
+        second: a second self-attention, of a U-Net that has the layers; None where there is none.
+        guesses: whether the U-Net guesses the picture's camera; see `safelight.multiview.guess`.
+        embedded: whether the U-Net's class embedding is told the picture's projection, not cameras.
         picture_scale: how much the picture counts beside the text.
         chunk: see `safelight.multiview.layouts.read`.
 
@@ -86,6 +94,9 @@ class ViewNetwork(nn.Module):
         *,
         slot: bool = False,
         domains: int = 1,
+        second: Second | None = None,
+        guesses: bool = False,
+        embedded: bool = False,
         picture_scale: float = 1.0,
         chunk: int = 0,
     ) -> None:
@@ -93,7 +104,8 @@ class ViewNetwork(nn.Module):
         if slot and domains > 1:
             raise RequestError("a slot for the reference stands behind views of one domain only")
         self.unet, self.picture = unet, picture
-        self.layout, self.slot, self.domains = layout, slot, domains
+        self.layout, self.slot, self.domains, self.second = layout, slot, domains, second
+        self.guesses, self.embedded = guesses, embedded
         self.picture_scale, self.chunk = picture_scale, chunk
         self._numbers = {layer.name: number for number, layer in enumerate(numbered(unet))}
 
@@ -102,7 +114,8 @@ class ViewNetwork(nn.Module):
 
         Args:
             x: [B, Z, V, h, w] noisy latents. t: [B] time labels.
-            ports: what adapters feed, for the B * S pictures in the order (row, slot); ``override`` is the layout's.
+            ports: what adapters feed, for the B * S pictures in the order (row, slot); ``override`` is the layout's,
+                ``between`` that of the second self-attention.
 
         Returns:
             [B, Z', V, h, w].
@@ -111,7 +124,7 @@ class ViewNetwork(nn.Module):
             RequestError: something that the network reads is missing, or of another shape, or is not read at all.
         """
         self._check(x, told)
-        if ports.override is not None:
+        if any(port is not None for port in (ports.override, ports.between, ports.ascent)):
             raise RequestError("views read each other in self-attention; what replaces it does not go with them")
         rows, views = len(x), x.shape[2]
         pictures = self._pictures(x, told)
@@ -119,11 +132,15 @@ class ViewNetwork(nn.Module):
         flat = pictures.transpose(1, 2).flatten(0, 1)
         grid = Views(slots // self.domains, x.shape[3], x.shape[4], self.domains)
         laid = replace(ports, override=override(self.layout, grid, self.chunk))
+        if self.second is not None:
+            laid = replace(laid, between=between(self.unet, self.second, grid, self.chunk))
+        if self.guesses:
+            laid = replace(laid, ascent=ascent(self.unet, grid))
         if self.picture is not None:
             assert told.hidden is not None
             laid = replace(laid, beside=self._beside(self.picture.image_proj(told.hidden), slots, ports.beside))
-        context, times = told.context.repeat_interleave(slots, 0), t.repeat_interleave(slots, 0)
-        out = self.unet(flat, times, context, added=self._added(told, slots), ports=laid)
+        context = told.context.repeat_interleave(slots, 0) if told.context.ndim == 3 else told.context.flatten(0, 1)
+        out = self.unet(flat, t.repeat_interleave(slots, 0), context, added=self._added(told, slots), ports=laid)
         return out.unflatten(0, (rows, slots)).transpose(1, 2)[:, :, :views]
 
     def _pictures(self, x: Tensor, told: Conditions) -> Tensor:
@@ -140,7 +157,9 @@ class ViewNetwork(nn.Module):
         return torch.cat([x, shown], dim=1)
 
     def _added(self, told: Conditions, slots: int) -> Added:
-        """The cameras of all slots, that of the reference zeros."""
+        """The picture, or the cameras of all slots, that of the reference zeros."""
+        if told.embedding is not None:
+            return Added(labels=told.embedding.repeat_interleave(slots, 0))
         if told.cameras is None:
             return Added()
         empty = told.cameras.new_zeros(len(told.cameras), slots - told.cameras.shape[1], told.cameras.shape[2])
@@ -167,9 +186,11 @@ class ViewNetwork(nn.Module):
         batch, channels, views, *size = x.shape
         config = self.unet.config
         width, extra = config.projection_width if config.class_embed_type else 0, config.in_channels - channels
+        each = (views + self.slot,) if told.context.ndim == 4 else ()
         wanted: dict[str, tuple[bool, tuple[int, ...]]] = {
-            "context": (True, (batch, -1, config.cross_attention_dim)),
-            "cameras": (False, (batch, views, width) if width else ()),
+            "context": (True, (batch, *each, -1, config.cross_attention_dim)),
+            "cameras": (False, (batch, views, width) if width and not self.embedded else ()),
+            "embedding": (True, (batch, width) if self.embedded else ()),
             "hidden": (True, (batch, -1, self.picture.plan.source) if self.picture else ()),
             "reference": (True, (batch, channels, *size) if self.slot else ()),
             "shown": (True, (batch, extra, views, *size) if extra else ()),

@@ -24,8 +24,16 @@ FILE: Final = Path(__file__).with_name("presets.toml")
 RULES: Final = ("prompt", "zeros", "keep", "drop", "grey")
 HIDES: Final = ("zeros", "prompt")
 """Those of `RULES` by which an input is another where guidance leads away."""
-INPUTS: Final = {"text": "context", "camera": "cameras", "hidden": "hidden", "reference": "reference"}
+INPUTS: Final = {
+    "text": "context",
+    "picture": "context",
+    "camera": "cameras",
+    "hidden": "hidden",
+    "reference": "reference",
+}
 """Input of a preset -> field of `Conditions`; all that is shown is ``shown``."""
+OWN: Final = ("token", "ramp")
+"""Ways to be told a picture for which a model has a `tell` of its own."""
 FREE: Final = ("layout", "size", "camera")
 """What a folder may say of its own model where it differs from its preset."""
 PREDICTIONS: Final = ("epsilon", "v_prediction", "sample")
@@ -50,6 +58,9 @@ class Preset:
     camera: str
     camera_width: int
     layout: str
+    second: Mapping[str, str]
+    domains: tuple[str, ...]
+    guesses: int
     slot: bool
     bank: str
     picture: str
@@ -78,10 +89,15 @@ class Preset:
         return self.camera_width if self.camera and ENCODERS[self.camera].maps else 0
 
     @property
+    def told(self) -> int:
+        """Numbers that the network is told beside the time; 0 for none."""
+        return 2 * self.hidden if self.picture == "time" else self.camera_width - self.maps
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """What the network is told, and is shown beside the latents."""
         told = {
-            "text": self.picture != "token",
+            "text": self.picture not in ("token", "projection"),
             "picture": bool(self.picture),
             "camera": bool(self.camera),
             "hidden": self.tokens > 0,
@@ -89,40 +105,50 @@ class Preset:
         }
         return (*(name for name, reads in told.items() if reads), *self.shown)
 
-    def led_away(self, told: Conditions, negative: torch.Tensor) -> Conditions:
+    def led_away(self, told: Conditions, negative: torch.Tensor | None = None) -> Conditions:
         """What guidance leads away from, by the rules of ``unconditional``.
 
         Args:
-            told: what it leads towards. negative: [B, M, X], the negative prompt's text.
+            told: what it leads towards.
+            negative: [B, M, X], the negative prompt's text; None for a model whose rules name none.
 
         Raises:
             RequestError: see `without`.
         """
         return self.without(told, negative, [name for name, rule in self.unconditional.items() if rule in HIDES])
 
-    def without(self, told: Conditions, negative: torch.Tensor, names: Sequence[str]) -> Conditions:
+    def without(self, told: Conditions, negative: torch.Tensor | None, names: Sequence[str]) -> Conditions:
         """The same where some of it is hidden: a text becomes the negative one, all else zeros.
 
         Args:
             told: all. negative: see `led_away`. names: of `inputs`, but a camera whose map stands beside the latents.
 
         Raises:
-            RequestError: the two texts are of different shapes, or the model has a way of its own to say this.
+            RequestError: the two texts are of different shapes, one is missing, or the model has a way of its own to
+                say this.
         """
-        if self.picture or self.bank:
+        if self.picture in OWN or self.bank:
             raise RequestError(f"{self.title}: what is led away from comes with what is led towards, from its `tell`")
-        if negative.shape != told.context.shape:
+        if negative is None and "text" in names:
+            raise RequestError(f"{self.title} is led away from a text; give that of a negative prompt, or an empty one")
+        if negative is not None and negative.shape != told.context.shape:
             shapes = f"{list(told.context.shape)} and {list(negative.shape)}"
             raise RequestError(f"the prompt and what is led away from are of shapes {shapes}; encode them alike")
         made: dict[str, Any] = dict(vars(told))
         for name in names:
-            for key in ("shown", "beside_reference") if name in self.shown else (INPUTS[name],):
+            for key in self._fields(name):
                 value = made[key]
                 if name == "text":
                     made[key] = negative
                 elif value is not None:
                     made[key] = self._hidden(name, value) if name in self.shown else torch.zeros_like(value)
         return Conditions(**made)
+
+    def _fields(self, name: str) -> tuple[str, ...]:
+        """Where `Conditions` hold an input."""
+        if name in self.shown:
+            return ("shown", "beside_reference")
+        return ("embedding",) if (name, self.picture) == ("picture", "time") else (INPUTS[name],)
 
     def _hidden(self, name: str, beside: torch.Tensor) -> torch.Tensor:
         """What stands beside the latents [B, C, ...], with zeros for one kind of it; maps of cameras stand first."""
@@ -208,6 +234,12 @@ def _rules(value: Any) -> bool:
     return all(rule in RULES and (rule != "prompt" or name == "text") for name, rule in value.items())
 
 
+def _second(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(map(_text, value.values())):
+        return False
+    return not value or (set(value) == {"name", "layout"} and value["name"] != "" and value["layout"] in LAYOUTS)
+
+
 def _latent(value: Any) -> bool:
     number = _within(-1e3, 1e3)
     return isinstance(value, dict) and set(value) == {"scale", "shift"} and all(map(number, value.values()))
@@ -225,12 +257,14 @@ CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("title", "source", "code", "weights", "sampler", "suffix", "verified", "unverified"), _text),
     **dict.fromkeys(("commercial", "heads_fixed", "slot"), _flag),
     **dict.fromkeys(("files", "shown"), _list),
+    "domains": lambda value: _list(value) and len(value) > 0,
+    "second": _second,
     "bank": lambda value: value in ("", "noised"),
-    "picture": lambda value: value in ("", "token", "ramp"),
+    "picture": lambda value: value in ("", "projection", "time", *OWN),
     "spacing": lambda value: value in ("leading", "trailing"),
     "tile": lambda value: value == [] or (isinstance(value, list) and len(value) == 2 and all(map(_edge, value))),
     "contrast": _within(1e-3, 1e3),
-    **dict.fromkeys(("tokens", "token_heads", "hidden", "camera_width"), _within(0, 8192, whole=True)),
+    **dict.fromkeys(("tokens", "token_heads", "hidden", "camera_width", "guesses"), _within(0, 8192, whole=True)),
     **dict.fromkeys(("heads", "size", "steps"), _within(1, 8192, whole=True)),
     "rig": lambda value: value == "" or value in rigs(),
     "elevation": _within(-90, 90),

@@ -16,8 +16,14 @@ from safelight.nn.attention import Attention, Beside
 SelfAttention = Callable[[str, Attention, Tensor], Tensor]
 """(name of the layer, the layer, its normalised input [B, N, C]) -> what stands in for its output, [B, N, C]."""
 
+Between = Callable[[str, Tensor], Tensor]
+"""(name of the block, what its self-attention leaves [B, N, C]) -> what goes on to the text, [B, N, C]."""
+
 Passage = Callable[[str, Tensor, Tensor], Tensor]
 """(name of the block, what went in [B, N, C], what came out [B, N, C]) -> what goes on, [B, N, C]."""
+
+Ascent = Callable[[Tensor, Tensor], Tensor]
+"""(features of the middle block [B, C, h, w], the time vector [B, E]) -> the time vector that the way up is told."""
 
 Stage = Callable[[str, Tensor], Tensor]
 """(name of the block and number of its layer, features [B, C, h, w]) -> what goes on, [B, C, h, w]."""
@@ -40,7 +46,9 @@ class Ports:
             (IP-Adapter), with keys and values of the adapter's own.
         override: called instead of each self-attention layer: perturbed and smoothed guidance, reference attention,
             layouts of several views.
+        between: called in each transformer block between self-attention and the text: a second self-attention.
         passage: called behind each transformer block: skip-layer guidance.
+        ascent: called behind the middle block: what the network tells itself on the way up.
         stage: called behind each residual block and its transformers, and behind the middle block.
         join: called wherever a skip connection is about to be joined (FreeU).
     """
@@ -50,7 +58,9 @@ class Ports:
     block_residuals: Sequence[Tensor] = ()
     beside: Beside | None = None
     override: SelfAttention | None = None
+    between: Between | None = None
     passage: Passage | None = None
+    ascent: Ascent | None = None
     stage: Stage | None = None
     join: Join | None = None
 

@@ -65,6 +65,7 @@ class TransformerBlock(nn.Module):
             x = x + self.attn1(y)
         else:
             x = x + ports.override(self.attn1.name, self.attn1, y)
+        x = x if ports.between is None else ports.between(self.name, x)
         x = x + self.attn2(self.norm2(x), context, ports.beside)
         x = x + self.ff(self.norm3(x))
         return x if ports.passage is None else ports.passage(self.name, entered, x)

@@ -32,7 +32,8 @@ def test_every_preset_and_every_input_has_a_row() -> None:
     assert set(rows()) == {*LAYOUTS, *presets(), *inputs}
     for name, row in presets().items():
         cells = rows()[name]
-        told = {"token": "one token, beside the latents", "ramp": "bank and ramp"}.get(row.picture, "none")
+        ways = {"": "none", "ramp": "bank and ramp", "time": "beside the time, beside the latents"}
+        told = ways.get(row.picture, "one token, beside the latents")
         assert cells[1] == (f"`{row.camera}`" if row.camera else "none"), name
         slot = "slot and tokens" if row.tokens else "slot"
         assert cells[2] == (slot if row.slot else told), name

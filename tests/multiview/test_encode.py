@@ -21,6 +21,7 @@ from safelight.multiview.encode import (
     polar_azimuth,
     pose16,
     stable_zero123,
+    wonder3d,
     zero123,
 )
 from safelight.multiview.rig import rig
@@ -40,10 +41,12 @@ def encoded(name: str, cameras: Camera) -> torch.Tensor:
     row = ENCODERS[name]
     if name == "orthographic":
         cameras = cameras.orthographic(1.0)
+    if row.needs == "domain":
+        cameras = rig("wonder3d6").cameras(dtype=F64)[cameras.angles()[0].argsort().argsort()]
     depth = torch.full((3, 6, 8), 2.0, dtype=F64)
     normals = torch.tensor([0.0, 0.6, -0.8], dtype=F64)[:, None, None].expand(3, 3, 6, 8)
-    second = {"reference": (cameras[0],), "depth": (depth,), "surface": (depth, normals), "": ()}[row.needs]
-    return row.function(cameras, *second)
+    second = {"reference": (cameras[0],), "depth": (depth,), "surface": (depth, normals), "domain": ("normals",)}
+    return row.function(cameras, *second.get(row.needs, ()))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -80,6 +83,35 @@ def test_stable_zero123_is_told_how_high_the_reference_stands_in_the_place_of_th
     told = stable_zero123(cameras, reference)
     assert near(told[:, :3], zero123(cameras, reference)[:, :3], 0.0)
     assert near(told[:, 3], [math.radians(80)] * 2, 1e-12)
+
+
+# Where the cameras of the released code stand in its own world, which leans: view by view, in the order of its rig.
+LEANING = [
+    [-0.850077, -0.459099, 0.258064], [-0.228692, -0.848619, 0.477018], [0.526658, -0.741030, 0.416541],
+    [0.850077, 0.459099, -0.258064], [-0.526658, 0.741029, -0.416541], [-0.973499, 0.199355, -0.112060],
+]  # fmt: skip
+
+
+def test_wonder3ds_labels_are_angles_of_a_world_that_leans_in_half_precision() -> None:
+    cameras = rig("wonder3d6").cameras(dtype=F64)
+    normals, colours = wonder3d(cameras, "normals"), wonder3d(cameras, "colours")
+    told = torch.atan2(normals[:, :5], normals[:, 5:])
+    x, y, z = torch.tensor(LEANING, dtype=F64).unbind(-1)
+    down, turn = torch.acos(z), torch.atan2(y, x)
+    assert near(told[:, 1], down - down[0], 2e-3)
+    assert near(torch.remainder(told[:, 2] - (turn - turn[0]) + 1, 2 * math.pi), [1.0] * 6, 2e-3)
+    assert near(told[:, 0], [0.0] * 6) and near(told[:, 3:], [[1.0, 0.0]] * 6)
+    assert near(torch.atan2(colours[:, :5], colours[:, 5:])[:, 3:], [[0.0, 1.0]] * 6)
+    assert torch.equal(normals[:, [0, 1, 2, 5, 6, 7]], colours[:, [0, 1, 2, 5, 6, 7]])
+    assert torch.equal(wonder3d(cameras[[5, 2]], "normals"), normals[[5, 2]])
+
+
+@pytest.mark.parametrize(("azimuth", "elevation"), [(30.0, 0.0), (135.0, 0.0), (45.0, 5.0), (45.01, 0.0)])
+def test_wonder3d_has_no_label_for_other_cameras(azimuth: float, elevation: float) -> None:
+    with pytest.raises(RequestError, match="none at azimuth"):
+        wonder3d(Camera.orbit([azimuth], [elevation], 1.3, dtype=F64), "normals")
+    with pytest.raises(UnknownNameError, match="colours"):
+        wonder3d(rig("wonder3d6").cameras(), "colors")
 
 
 def test_sv3ds_azimuth_counts_from_the_last_view():

@@ -16,7 +16,7 @@ from safelight.multiview.rig import FILE, read, rig, rigs
 F64 = torch.float64
 VIEWS = {
     "mvdream4": 4, "zero123pp-1.1": 6, "zero123pp-1.2": 6, "mvadapter6": 6, "mvadapter6-faces": 6,
-    "era3d6": 6, "facelift6": 6, "syncdreamer16": 16, "sv3d21": 21,
+    "era3d6": 6, "wonder3d6": 6, "facelift6": 6, "syncdreamer16": 16, "sv3d21": 21,
 }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_facelifts_front_camera():
 
 def test_the_right_view_is_seen_from_the_subjects_left():
     """The person faces -y, so their left is +x, and there the camera of azimuth 90 stands."""
-    for name in ("era3d6", "facelift6", "mvadapter6"):
+    for name in ("era3d6", "wonder3d6", "facelift6", "mvadapter6"):
         assert near(rig(name).cameras()[2].position / rig(name).distance, [1, 0, 0], 1e-6), name
 
 

@@ -243,6 +243,7 @@ class UNet(nn.Module):
                 raise RequestError(f"{len(ports.residuals)} residuals given; the network has {len(skips)} skips")
             skips = [skip + residual for skip, residual in zip(skips, ports.residuals, strict=True)]
         x = self.mid_block(x, time, context, ports)
+        time = time if ports.ascent is None else ports.ascent(x, time)
         if ports.mid_residual is not None:
             x = x + ports.mid_residual
         count = self.config.layers_per_block + 1
