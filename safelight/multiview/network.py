@@ -59,8 +59,10 @@ class Conditions:
 
     def only(self, views: Tensor) -> Conditions:
         """What is told of some of the views, whose numbers are given [v], in their order."""
+        context = self.context[:, views] if self.context.ndim == 4 else self.context
         cameras = None if self.cameras is None else self.cameras[:, views]
-        return replace(self, cameras=cameras, shown=None if self.shown is None else self.shown[:, :, views])
+        shown = None if self.shown is None else self.shown[:, :, views]
+        return replace(self, context=context, cameras=cameras, shown=shown)
 
     def to(self, like: Tensor) -> Conditions:
         """The same record on the device, and in the number format, of ``like``."""

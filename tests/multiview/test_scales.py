@@ -26,7 +26,8 @@ def told(shown: int = Z) -> Conditions:
 
 
 def differ(one: Conditions, other: Conditions) -> set[str]:
-    return {name for name, value in vars(one).items() if not torch.equal(value, getattr(other, name))}
+    given = {name: value for name, value in vars(one).items() if value is not None}
+    return {name for name, value in given.items() if not torch.equal(value, getattr(other, name))}
 
 
 def test_each_branch_is_told_one_thing_more_and_the_last_is_told_all() -> None:

@@ -246,3 +246,20 @@ def test_a_network_that_is_told_cameras_is_not_taken_for_a_single_pictures(tmp_p
         UNetConfig.from_dict({**SD2, "class_embed_type": "projection"})
     with pytest.raises(ConfigError, match="nothing else beside"):
         UNetConfig.from_dict({**CONFIG, "num_class_embeds": 5})
+
+
+def test_some_of_the_views_are_told_what_is_theirs_and_what_is_of_all() -> None:
+    each = torch.arange(3.0)
+    told = Conditions(
+        context=each[None, :, None, None].repeat(2, 1, 5, 4),
+        cameras=each[None, :, None].repeat(2, 1, 16),
+        reference=torch.ones(2, 4, 2, 2),
+        shown=each[None, None, :, None, None].repeat(2, 4, 1, 2, 2),
+    )
+    some = told.only(torch.tensor([2, 0]))
+    assert some.cameras is not None and some.shown is not None
+    for mine in (some.context[:, :, 0, 0], some.cameras[..., 0], some.shown[:, 0, :, 0, 0]):
+        assert mine.tolist() == [[2.0, 0.0]] * 2
+    assert some.reference is told.reference
+    text = Conditions(context=torch.ones(2, 5, 4))
+    assert text.only(torch.tensor([1])).context is text.context
