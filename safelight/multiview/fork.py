@@ -36,6 +36,14 @@ SAID: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
         "mvcd_attention": False,
         "sparse_mv_attention": False,
     },
+    ("front-self", ""): {
+        "cd_attention_mid": False,
+        "mvcd_attention": False,
+        "sparse_mv_attention": True,
+        "selfattn_block": "custom",
+        "addition_downsample": False,
+        "addition_channels": [1280, 1280, 1280],
+    },
     ("joint-domain", "mv"): {
         "cd_attention_mid": False,
         "mvcd_attention": True,

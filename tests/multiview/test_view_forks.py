@@ -21,7 +21,7 @@ from safelight.nn.ports import Ports
 from tests.parity.domains import asked, config, reference, tiny, written
 from tests.parity.networks import difference, randomise
 
-NAMES = ("wonder3d", "era3d", "era3d-ortho")
+NAMES = ("wonder3d", "era3d", "era3d-ortho", "facelift")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,6 +100,20 @@ def test_what_era3ds_folder_says_of_itself_must_be_so(change: dict[str, Any], me
         load_views(written("era3d", tmp_path, **change), tiny("era3d"))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"selfattn_block": "self_rowwise"}, "selfattn_block = self_rowwise; FaceLift.* has custom"),
+        ({"sparse_mv_attention": False}, "sparse_mv_attention = False"),
+        ({"regress_elevation": True}, "regress_elevation = True; FaceLift.* has False"),
+        ({"num_regress_blocks": 3}, "unknown key 'num_regress_blocks'"),
+    ],
+)
+def test_what_facelifts_folder_says_of_itself_must_be_so(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_views(written("facelift", tmp_path, **change), tiny("facelift"))
+
+
 def test_what_is_told_is_a_picture_or_cameras_and_a_text_or_one_a_view() -> None:
     told = tiny("era3d")
     net = build(told, reference("era3d").tensors(), config(told), layout("joint-domain"))
@@ -143,7 +157,8 @@ def test_a_second_self_attention_changes_no_bit_until_it_learns() -> None:
     assert torch.equal(got, wanted)
     got.square().mean().backward()
     layer = unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn_joint_mid.to_out.0")
-    assert layer.weight.grad is not None and bool(layer.weight.grad.abs().sum() > 0)
+    grad = layer.get_parameter("weight").grad
+    assert grad is not None and bool(grad.abs().sum() > 0)
     with pytest.raises(RequestError, match="does not go with them"):
         net(x, t, cond, Ports(between=lambda name, y: y))
 
@@ -167,17 +182,19 @@ SD1 = {"class_embed_type": "projection", "projection_class_embeddings_input_dim"
 SD2 = {"attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024, "use_linear_projection": True,
        "class_embed_type": "projection", "projection_class_embeddings_input_dim": 2048}  # fmt: skip
 PLAIN = {"wonder3d": 859_520_964 + (10 + 1 + 1280 + 1) * 1280, "era3d": 865_910_724 + (2048 + 1 + 1280 + 1) * 1280}
+PLAIN["facelift"] = PLAIN["era3d"]
 """Stable Diffusion's own numbers, and those of a perceptron from what is told to 1280 to 1280."""
 SECONDS = sum(count * (4 * width * width + 3 * width) for width, count in ((320, 5), (640, 5), (1280, 6)))
 GUESS = 2 * ((2560 + 1) * 1280 + 6 * (1280 + 1) * 1280 + 1281) + (4 + 1 + 1280 + 1) * 1280
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("wonder3d", SD1), ("era3d", SD2)])
+@pytest.mark.parametrize(("name", "sizes"), [("wonder3d", SD1), ("era3d", SD2), ("facelift", SD2)])
 def test_a_released_network_has_its_size(name: str, sizes: dict[str, Any]) -> None:
     told = preset(name)
     with torch.device("meta"):
-        unet = seconded(UNet(UNetConfig(in_channels=8, **sizes)), told.second["name"])
+        unet = UNet(UNetConfig(in_channels=8, **sizes))
+        unet = seconded(unet, told.second["name"]) if told.second else unet
         unet = guessing(unet, told.guesses, 2) if told.guesses else unet
     net = build(told, dict(unet.state_dict()), {}, layout(told.layout))
-    wanted = PLAIN[name] + 4 * 320 * 9 + SECONDS + (GUESS if told.guesses else 0)
+    wanted = PLAIN[name] + 4 * 320 * 9 + (SECONDS if told.second else 0) + (GUESS if told.guesses else 0)
     assert sum(parameter.numel() for parameter in net.parameters()) == wanted

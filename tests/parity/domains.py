@@ -105,8 +105,18 @@ WORDS["era3d"] = {
     "use_dino": False,
     "use_ema_warmup": False,
 }
+WORDS["facelift"] = {
+    "addition_channels": [1280, 1280, 1280],
+    "addition_downsample": False,
+    "cd_attention_last": False,
+    "cd_attention_mid": False,
+    "multiview_attention": True,
+    "selfattn_block": "custom",
+    "sparse_mv_attention": True,
+}
 WORDS["era3d-ortho"] = WORDS["era3d"] | {"regress_elevation": False, "regress_focal_length": False}
-"""What the released configurations say beside the stock words; that of Era3D's second folder was not seen."""
+"""What the released configurations say beside the stock words; those of Era3D's second folder and
+of FaceLift's were not seen, but the code that writes them."""
 
 
 @dataclass
@@ -168,6 +178,7 @@ class Regressor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.linear_in(x)
+        block: Any
         for block in self.blocks:
             x = F.silu(block["linear2"](F.silu(block["linear1"](x))) + x)
         return self.linear_out(x)
@@ -228,6 +239,7 @@ def reader(name: str, rows: int, domains: int, views: int) -> Slots:
     reads: dict[str, Reads] = {
         "dense": lambda d, v: [(d, each) for each in range(views)],
         "rows": lambda d, v: [(d, each) for each in range(views)],
+        "front-self": lambda d, v: [(d, 0), (d, v)],
         "joint-domain": lambda d, v: [(each, v) for each in range(domains)],
     }
     return (Rows if name == "rows" else Slots)(rows, domains, views, reads[name])
@@ -238,7 +250,7 @@ class Reference:
 
     def __init__(self, told: Preset) -> None:
         self.told = told
-        self.unet = diffusers.UNet2DConditionModel(**config(told))
+        self.unet: Any = diffusers.UNet2DConditionModel(**config(told))
         self.blocks = [module for module in self.unet.modules() if isinstance(module, BasicTransformerBlock)]
         name = told.second.get("name", "")
         for block in self.blocks if name else ():
@@ -261,6 +273,8 @@ class Reference:
         rows, domains = len(x), len(self.told.domains)
         views = x.shape[2] // domains
         assert told.shown is not None
+        label = told.embedding if told.cameras is None else told.cameras
+        assert label is not None
         for processor in self.processors:
             processor.first = reader(self.told.layout, rows, domains, views)
             if self.told.second:
@@ -271,7 +285,7 @@ class Reference:
         for row in range(rows):
             for slot in range(x.shape[2]):
                 pictures.append(torch.cat([x[row, :, slot], told.shown[row, :, slot]]))
-                labels.append(told.cameras[row, slot] if told.cameras is not None else told.embedding[row])
+                labels.append(label[row] if label.ndim == 2 else label[row, slot])
                 texts.append(told.context[row] if told.context.ndim == 3 else told.context[row, slot])
         asked = torch.stack(pictures), t.repeat_interleave(x.shape[2]), torch.stack(texts)
         out = self.unet(*asked, class_labels=torch.stack(labels)).sample

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from safelight.multiview import guess, network, second
-from safelight.multiview.layouts import layout
+from safelight.multiview.layouts import FrontAndSelf, layout
 from safelight.multiview.network import ViewNetwork
 from safelight.nn.transformer import TransformerBlock
 from tests.parity.domains import B, H, V, W, asked, ours, reference, tiny
 from tests.parity.networks import BARS, difference
 
 BAR = BARS[torch.float64]
-NAMES = ("wonder3d", "era3d", "era3d-ortho")
+NAMES = ("wonder3d", "era3d", "era3d-ortho", "facelift")
 BOTH = ("wonder3d", "era3d-ortho")
 Patch = pytest.MonkeyPatch
 
@@ -37,7 +37,7 @@ def error(name: str, change: Callable[[ViewNetwork], object] = lambda net: None)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_prediction_equals_the_stock_networks(name: str) -> None:
-    assert wanted(name).shape == (B, 4, 2 * V, H, W)
+    assert wanted(name).shape == (B, 4, len(tiny(name).domains) * V, H, W)
     assert error(name) <= BAR
 
 
@@ -65,6 +65,11 @@ def test_any_number_of_views_equals_the_stock_networks(name: str, views: int) ->
 
 
 # Mistakes
+
+
+def test_the_last_view_in_the_place_of_the_front() -> None:
+    assert error("facelift", lambda net: setattr(net, "layout", FrontAndSelf(-1))) > 1e3 * BAR
+    assert error("facelift", lambda net: setattr(net, "layout", layout("dense"))) > 1e3 * BAR
 
 
 @pytest.mark.parametrize("name", BOTH)
