@@ -78,16 +78,19 @@ def step(model: Any) -> float:
 def steps(model: Any, other: Any, lora: Lora, turns: int) -> tuple[float, float]:
     """What a step costs attached, and merged, by what it costs plain: medians of pairs of steps, one after the other.
 
+    Two equal networks lie elsewhere in memory and differ by some hundredths, so what they differ by is divided out.
+
     Args:
         other: the same network again, which is changed, so that nothing lies between the two steps of a pair.
     """
+    plain = ratio(model, other, turns)
     attach(other, lora)
     attached = ratio(model, other, turns)
     detach(other, lora.name)
     merge(other, lora)
     merged = ratio(model, other, turns)
     unmerge(other, lora.name)
-    return attached, merged
+    return attached / plain, merged / plain
 
 
 def ratio(model: Any, other: Any, turns: int) -> float:
