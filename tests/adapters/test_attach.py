@@ -38,9 +38,9 @@ def test_every_layer_computes_as_if_the_change_were_in_its_weight(
             continue
         stem = made.PREFIXES[part] + name.replace(".", "_")
         mine = {key.removeprefix(f"{stem}."): t.double() for key, t in tensors.items() if key.startswith(f"{stem}.")}
-        plain.weight.data = (weight.double() + 0.7 * dense_lora(mine, weight)).to(dtype)
+        plain.weight.data = weight.double() + 0.7 * dense_lora(mine, weight)
         x = dice(2, 5, weight.shape[1]).to(dtype) if weight.dim() == 2 else dice(2, weight.shape[1], 6, 6).to(dtype)
-        wanted, found = plain(x), layer(x)
+        wanted, found = plain.double()(x.double()), layer(x).double()
         assert (found - wanted).abs().max() <= bar * wanted.abs().max(), name
 
 

@@ -145,4 +145,5 @@ def test_a_single_file_draws_what_its_folder_draws(kind: str, tmp_path: Path) ->
     shown = {"depth": {"depth": ramp()}, "refiner": {"image": picture(), "strength": 0.6}, "x4": {"image": small()}}
     asked = Request(PROMPT, steps=4, guidance=3.0, seed=3, **shown.get(kind, {}))  # type: ignore[arg-type]
     (drawn,) = load(str(tmp_path / "one.safetensors"), device="cpu", threads=1, source=source).draw(asked)
-    assert torch.equal(drawn.latents, pipe(kind).draw(asked)[0].latents)
+    # some processors add up otherwise where numbers lie otherwise in memory, as they do in another file
+    assert difference(drawn.latents, pipe(kind).draw(asked)[0].latents) <= 1e-5
