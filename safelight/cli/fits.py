@@ -22,7 +22,7 @@ FIRST = ("modelspec.title", "modelspec.architecture", "ss_base_model_version", "
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``adapters``."""
-    parser.add_argument("file", metavar="FILE", help="a LoRA or one of its kin, in any dialect")
+    parser.add_argument("file", metavar="FILE", help="a LoRA or its kin, in any dialect, or the name of one that came along")
     parser.add_argument(
         "-m", "--model", metavar="MODEL", help="for which model; by default the released one it fits best"
     )
@@ -34,9 +34,10 @@ def run(args: argparse.Namespace) -> int:
     """Print what it is; 1 if some of it does not fit."""
     from safelight.adapters.lora.contents import read_contents
     from safelight.adapters.lora.plan import match
+    from safelight.generate.source import adapters
     from safelight.weights.folder import typed
 
-    path = typed(args.file)
+    path = adapters("lora").get(args.file) or typed(args.file)
     if path.is_dir():
         raise RequestError(f"{path} is a folder; name one of the files in it")
     contents = read_contents(path, pickles=args.allow_pickle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,9 @@ def test_words_that_they_taught_are_known_and_others_are_named(
     assert main(asked) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "does not know" in line]
     assert "'zebra'" in line and "mira" not in line and "framed" not in line
+
+
+def test_the_lora_is_explained_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters", "framed", "-m", "figurines", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert not told["misses"] and told["metadata"]["modelspec.trigger_phrase"] == "framed"
