@@ -22,7 +22,7 @@ FIRST = ("modelspec.title", "modelspec.architecture", "ss_base_model_version", "
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``adapters``."""
-    parser.add_argument("file", metavar="FILE", help="a LoRA or its kin, in any dialect, or the name of one that came along")
+    parser.add_argument("file", metavar="FILE", help="a LoRA or its kin, by file, or by name if it came along")
     parser.add_argument(
         "-m", "--model", metavar="MODEL", help="for which model; by default the released one it fits best"
     )
