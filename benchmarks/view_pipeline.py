@@ -166,7 +166,7 @@ def line(name: str, pairs: Pairs, what: str, source: Origin) -> Line:
     """What is kept of one stage."""
     return Line(
         case=f"views-{name}",
-        subject=what,
+        subject=f"{name}, {what}",
         opponent="diffusers' parts",
         ratio=None if pairs.ratio is None else rounded(pairs.ratio),
         median_s=rounded(pairs.median_s),
