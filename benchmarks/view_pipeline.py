@@ -155,7 +155,7 @@ def findings(name: str, pairs: Pairs, flops: float, steps: int, what: str) -> li
     found = [
         Finding(f"{what}: {many} take", pairs.median_s * times, "s"),
         Finding(f"{what}: {name}, arithmetic", flops / pairs.median_s / 1e12, "TFLOP/s"),
-        Finding(f"{what}: {name}, diffusers' time over ours", pairs.ratio or 0.0, "times", ">= 1"),
+        Finding(f"{what}: {name}, diffusers' time over ours", pairs.ratio or 0.0, "times"),
     ]
     if pairs.peak_bytes:
         found.append(Finding(f"{what}: {name}, the most memory held", pairs.peak_bytes / 1e9, "GB"))
