@@ -181,19 +181,19 @@ def _prefix(family: Tables, part: Part, shapes: Mapping[str, Shape]) -> str | No
 def _component(family: Tables, variant: Variant, part: Part, prefix: str, inside: Mapping[str, Shape]) -> Component:
     """What becomes of the names of one part of a single file, and how they compare with the released ones."""
     quiet = tuple(each for each in (*variant.unread, *family.keys.unread) if not matches(prefix, (each,)))
-    skipped = [name for name in inside if matches(prefix + name, quiet)]
-    plan = family.keys.parts[part.table].to_ours(name for name in inside if name not in set(skipped))
+    skipped = dict.fromkeys(name for name in inside if matches(prefix + name, quiet))
+    plan = family.keys.parts[part.table].to_ours(name for name in inside if name not in skipped)
     ours: dict[str, Shape] = {}
-    bent = []
+    moves, bent = [], []
     for move in plan.moves:
         shape = move.our_shape(inside[move.theirs])
         if shape is None:
             bent.append(move.theirs)
         else:
-            ours |= dict.fromkeys(move.ours, shape)
+            moves.append(move)
+            ours.update(dict.fromkeys(move.ours, shape))
     lost = tuple(prefix + name for name in (*plan.left, *bent))
-    moves = tuple(move for move in plan.moves if move.theirs not in set(bent))
-    full = Plan(moves, tuple(prefix + name for name in (*plan.unread, *skipped)), lost)
+    full = Plan(tuple(moves), tuple(prefix + name for name in (*plan.unread, *skipped)), lost)
     return compared(family, variant, Component(part.name, part.table, prefix, full, ours, _numbers(ours.values())))
 
 

@@ -162,14 +162,11 @@ class Table:
             }
             for chosen in itertools.product(*over.values()):
                 known = {**numbers, **dict(zip(over, chosen))}
+                mine = [_fill(text, known) for text in ours]
+                theirs, when, unless = (_fill(raw.get(name, ""), known) for name in ("theirs", "when", "unless"))
                 for inside, outside in self._groups.get(raw.get("of", ""), [["", ""]]):
-                    yield _Rule(
-                        tuple(_join(_fill(text, known), inside) for text in ours),
-                        _join(_fill(raw["theirs"], known), outside),
-                        raw.get("how", "rename"),
-                        _fill(raw.get("when", ""), known),
-                        _fill(raw.get("unless", ""), known),
-                    )
+                    names = tuple(_join(text, inside) for text in mine)
+                    yield _Rule(names, _join(theirs, outside), raw.get("how", "rename"), when, unless)
 
     def _count(self, side: str, names: set[str]) -> dict[str, int]:
         """The numbers that the rules of this part are made of, found in the names; 1 where there is no trace of one."""
@@ -242,7 +239,13 @@ def _longest(by_prefix: Mapping[str, _Rule], name: str) -> tuple[_Rule | None, s
 
 def _beginnings(names: Iterable[str]) -> set[str]:
     """Every beginning of the names that ends with a dot."""
-    return {name[: found.end()] for name in names for found in re.finditer(r"\.", name)}
+    found: set[str] = set()
+    for name in names:
+        end = name.rfind(".")
+        while end >= 0 and (begin := name[: end + 1]) not in found:  # of one that is there, all shorter ones are
+            found.add(begin)
+            end = name.rfind(".", 0, end)
+    return found
 
 
 def _repeated(names: Iterable[str]) -> set[str]:

@@ -19,6 +19,7 @@ from safelight.weights.header import BITS, MAX_HEADER, MAX_RANK, MAX_TENSORS, En
 
 MAX_MARKS = 300_000
 """Brackets, braces and commas outside of texts; 20,000 tensors of rank 4 have 220,000. More is built to fill memory."""
+ROW = {"dtype", "shape", "data_offsets"}
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 
 
@@ -111,20 +112,13 @@ def _checked(path: Path, table: Any, start: int, size: int) -> Header:
 
 
 def _entry(path: Path, name: str, row: Any, start: int) -> Entry:
-    def numbers(values: Any, most: int) -> bool:
-        return (
-            isinstance(values, list)
-            and len(values) <= most
-            and all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**63 for v in values)
-        )
-
-    if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(row, dict) or row.keys() != ROW:
         raise WeightsError(f"{path}: tensor {name!r} lacks dtype, shape or data_offsets; the file is damaged")
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         raise WeightsError(f"{path}: tensor {name!r} has the unknown dtype {str(dtype)[:40]!r}")
-    placed = numbers(offsets, 2) and len(offsets) == 2 and offsets[0] <= offsets[1]
-    if not placed or not numbers(shape, MAX_RANK) or not possible(shape):
+    placed = _numbers(offsets, 2) and len(offsets) == 2 and offsets[0] <= offsets[1]
+    if not placed or not _numbers(shape, MAX_RANK) or not possible(shape):
         raise WeightsError(f"{path}: tensor {name!r} has an impossible shape or place; the file is damaged")
     if math.prod(shape) * BITS[dtype] != 8 * (offsets[1] - offsets[0]):
         raise WeightsError(
@@ -132,3 +126,9 @@ def _entry(path: Path, name: str, row: Any, start: int) -> Entry:
             f" its place has {offsets[1] - offsets[0]}; the file is damaged"
         )
     return Entry(dtype, tuple(shape), start + offsets[0], start + offsets[1])
+
+
+def _numbers(values: Any, most: int) -> bool:
+    if not isinstance(values, list) or len(values) > most:
+        return False
+    return all(type(value) is int and 0 <= value < 2**63 for value in values)  # True is an int, too, but not its type
