@@ -3,8 +3,8 @@
 ``python -m benchmarks.view_ablation RUN`` renders people at 32 x 32 from cameras that do not have the figure in the
 middle, teaches an autoencoder and a U-Net of single views that is told nothing, and from that one teaches every row of
 `CELLS` for as many steps, with each of the seeds. Every model is judged on held-out people. What is done is kept in
-RUN, so that a run that is stopped goes on; the figures go into ``evidence/views-ablation.json``. On one core of two it
-takes two hours.
+RUN, so that a run that is stopped goes on; the figures go into ``evidence/views-ablation.json``. The first two rows,
+which tell what normals are worth, are taught with ``--seeds`` seeds, the others with ``--others``.
 
 Source: the rows of Tang et al. 2412.10209, table 4 (what is told), and Shi et al. 2308.16512, section 3.1 (layouts);
 as in all of these, single views are learned first and the layout is switched on after.
@@ -21,28 +21,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
 from safelight.core.camera import Camera
 from safelight.evaluate.evidence import Finding, claim, record
 from safelight.evaluate.origin import checkout, origin
 from safelight.evaluate.views import baselines, report, trial
 from safelight.evaluate.views.drawn import Settings, contact_sheet, drawn
-from safelight.families.sd.model import UNet
 from safelight.figurines.render import view_camera
-from safelight.multiview.layouts import layout
 from safelight.multiview.model import load
-from safelight.multiview.network import ViewNetwork
 from safelight.runtime.device import pick
 from safelight.train.figurines.finished import AVERAGE
-from safelight.train.order import first_weights
 from safelight.train.run import Clock, Progress
 from safelight.train.views import stages
 from safelight.train.views.export import export
 from safelight.train.views.plan import Plan
 from safelight.train.views.plan import read as plan_of
-from safelight.weights.load import read
-from safelight.weights.save import make_folder, save, write
+from safelight.weights.save import make_folder, write
 
 SIZE, ASIDE, STEPS = 32, 0.4, 600
 SHAPE: Final = (
@@ -107,26 +101,9 @@ def taught(run: Path, name: str, seed: int, steps: int, say: Said) -> Path:
     for part in ("data", "vae"):
         if not (place / part).exists():
             (place / part).symlink_to((run / "base" / part).resolve())
-    start = place / "start.safetensors"
-    save(begun(read(run / "base" / "views" / AVERAGE), plan, stages.cached_latents(place, plan), seed), start)
+    start = run / "base" / "views" / AVERAGE
     _end(stages.learn_views(place, plan, Clock(None), start=start), lambda text: say(f"{name}, seed {seed}: {text}"))
     return export(place, plan, place / "model", {"what": f"a row of the ablation: {name}"})
-
-
-def begun(known: Mapping[str, Tensor], plan: Plan, latents: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """A plan's network that answers as the base does: what the base does not have does nothing yet."""
-    shape = latents["pictures"].shape
-    with first_weights(seed):
-        unet = UNet(plan.views.config(shape[2], shape[3]))
-    found = {}
-    for key, mine in ViewNetwork(unet, layout(plan.views.layout), slot=True).named_parameters():
-        theirs = known.get(key)
-        found[key] = mine.detach().clone()
-        if theirs is not None:
-            found[key].zero_()[tuple(slice(length) for length in theirs.shape)] = theirs
-        elif "class_embedding.linear_2" in key:
-            found[key].zero_()
-    return found
 
 
 def cameras() -> Camera:
@@ -187,10 +164,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--others", type=int, default=1, help="seeds of the rows after the first two")
     parser.add_argument("--steps", type=int, default=STEPS, help="of every row, after the base")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    source = origin(f"python -m benchmarks.view_ablation RUN --seeds {args.seeds} --steps {args.steps}")
+    asked = f"RUN --seeds {args.seeds} --others {args.others} --steps {args.steps}"
+    source = origin(f"python -m benchmarks.view_ablation {asked}")
     base(args.run, _say)
     exam = trial.exam(PEOPLE, cameras(), _silent, asked=False)
     averaged = baselines.mean(exam.cameras, AVERAGED)
@@ -199,8 +178,8 @@ def main() -> None:
     kept = args.run / "scores.json"
     known: dict[str, dict[str, float]] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     scores: dict[str, list[Score]] = {}
-    for seed in range(args.seeds):
-        for name in CELLS:
+    for seed in range(max(args.seeds, args.others)):
+        for name in list(CELLS)[: None if seed < args.others else 2]:
             key = f"{name}, seed {seed}, {args.steps} steps"
             if key not in known:
                 folder = taught(args.run, name, seed, args.steps, _say)

@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from safelight.core.camera import Camera
-from safelight.errors import ConfigError, RequestError, UnknownNameError
+from safelight.errors import CheckpointError, ConfigError, RequestError, UnknownNameError
 from safelight.generate.views import ViewRequest, draw
 from safelight.multiview.model import ViewModel, load
 from safelight.runtime.device import pick
 from safelight.train.run import Clock
 from safelight.train.views import stages
+from safelight.train.views.begin import begun, unpack
+from safelight.train.views.course import Course
 from safelight.train.views.export import export
 from safelight.train.views.plan import Plan, read
 from safelight.train.views.scenes import load as load_scenes
@@ -78,6 +80,45 @@ def test_a_run_is_drawn_and_goes_on_to_the_same_bits(normals: bool, rendered: Pa
         found.append((run / "views/average.safetensors").read_bytes())
     assert found[0] == found[1]
     assert (run / "views/samples.png").stat().st_size > 1000
+
+
+def test_a_model_begins_from_one_that_knows_less_and_answers_as_it_does(tmp_path: Path, rendered: Path) -> None:
+    known = rendered.with_name(f"{rendered.name}-known")
+    known.mkdir()
+    for part in ("data", "vae"):
+        (known / part).symlink_to(rendered / part)
+    plan = tiny("views.camera=", "views.counts=[1]")
+    end(stages.learn_views(known, plan, NEVER))
+    folder = export(known, plan, tmp_path / "known", {})
+    run, more = tmp_path / "run", tiny("views.normals=true", "views_fit.lr=1e-12", "views_fit.steps=1")
+    run.mkdir()
+    (run / "data").symlink_to(rendered / "data")
+    course = Course(run, more, NEVER, "cpu")
+    for _ in range(2):  # the second time nothing is left to do, and the folder is not taken over again
+        for stage in course.stages(folder):
+            end(stage)
+    made = course.publish()
+    assert made is not None
+    person = load_scenes(rendered / "data")
+    portrait = Image.fromarray(person.pictures[0, 0])
+    request = ViewRequest(portrait, Camera.orbit([40.0], [6.0], distance=2.6, fov=30.0, size=16), steps=2)
+    answers = []
+    for place in (folder, made):
+        *_, last = draw(load(place, pick("cpu")), request)
+        answers.append(last.latents)
+    torch.testing.assert_close(*answers, atol=1e-2, rtol=0)  # the autoencoder was rounded, and with it a scale
+    assert answers[0].std() > 0.3
+
+
+def test_a_model_does_not_begin_from_one_that_knows_more(tmp_path: Path) -> None:
+    more, less = seeing("views.normals=true").module, seeing().module
+    with pytest.raises(CheckpointError, match=r"x: is no part .*conv_in\.weight"):
+        begun(dict(more.named_parameters()), less, "x")
+    with pytest.raises(CheckpointError, match="is no part"):
+        begun({name: tensor for name, tensor in less.named_parameters() if "conv_out" not in name}, more, "x")
+    (tmp_path / "vae").mkdir()
+    with pytest.raises(CheckpointError, match="new folder"):
+        unpack(tmp_path, tmp_path, tiny(), tmp_path / "start.safetensors")
 
 
 def test_sets_of_one_view_come_first_then_all_counts() -> None:

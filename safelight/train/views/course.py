@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.errors import RequestError
+from safelight.train.checkpoint import found
 from safelight.train.figurines.card import history, machine
 from safelight.train.figurines.finished import AVERAGE
 from safelight.train.run import Clock, Progress
 from safelight.train.views import stages
+from safelight.train.views.begin import unpack
 from safelight.train.views.export import export
 from safelight.train.views.plan import Plan
 from safelight.train.views.scenes import ELEVATIONS
@@ -36,16 +37,19 @@ class Course:
         """The stages in their order; what an earlier run finished ends at once.
 
         Args:
-            start: a file of averaged weights that the U-Net begins with.
-
-        Raises:
-            RequestError: it is a folder.
+            start: what the U-Net begins with: a file of averaged weights, or a published model of views, whose
+                autoencoder is taken over. Either may know less than the plan says, see `begin.begun`.
         """
-        if start is not None and start.is_dir():
-            raise RequestError(f"{start}: is a folder; --from takes a run's views/{AVERAGE} here")
-        yield stages.render(self.run, self.plan)
-        yield stages.learn_vae(self.run, self.plan, self.clock, None, self.device)
-        yield stages.learn_views(self.run, self.plan, self.clock, self.device, start)
+        run, plan, clock = self.run, self.plan, self.clock
+        yield stages.render(run, plan)
+        kept = run / "views" / stages.START
+        if kept.is_file():
+            start = kept
+        elif start is not None and start.is_dir():
+            start = unpack(start, run, plan, kept)
+        if found(run / "vae" / "checkpoints") or not (run / "vae" / AVERAGE).is_file():
+            yield stages.learn_vae(run, plan, clock, None, self.device)
+        yield stages.learn_views(run, plan, clock, self.device, start)
 
     def publish(self) -> Path | None:
         """Put the averaged weights together as a model's folder, finished or not; None before there are any."""

@@ -10,12 +10,10 @@ from typing import Any
 from safelight import __version__
 from safelight.train.figurines.export import halve, scheduler, state, write_json
 from safelight.train.figurines.finished import AVERAGE, load_vae, needed
+from safelight.train.views.begin import UNET
 from safelight.train.views.plan import Plan
 from safelight.train.views.stages import cached_latents
 from safelight.weights.load import read
-
-UNET = "unet."
-"""What the names of the U-Net begin with in the network of views."""
 
 
 def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path:

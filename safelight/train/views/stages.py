@@ -21,13 +21,17 @@ from safelight.train.figurines.portraits import Portraits
 from safelight.train.figurines.stages import named
 from safelight.train.run import Clock, Look, Progress, train
 from safelight.train.views import scenes
+from safelight.train.views.begin import begun
 from safelight.train.views.plan import Plan
 from safelight.train.views.scenes import Scenes
 from safelight.train.views.sheet import Sheet
 from safelight.train.views.viewing import Latents, Seeing, told_of
 from safelight.weights.load import read
 from safelight.weights.safetensors import read_header
-from safelight.weights.save import save
+from safelight.weights.save import make_folder, save
+
+START = "start.safetensors"
+"""What the U-Net begins with, for a run that is stopped before its first checkpoint."""
 
 
 class Flat:
@@ -68,7 +72,11 @@ def learn_vae(
 def learn_views(
     run: Path, plan: Plan, clock: Clock, device: str = "cpu", start: Path | None = None
 ) -> Iterator[Progress]:
-    """Cache the latents, then learn the U-Net; with ``sample_every``, draw ``views/samples.png`` on the way."""
+    """Cache the latents, then learn the U-Net; with ``sample_every``, draw ``views/samples.png`` on the way.
+
+    Args:
+        start: weights of a network of views, or of its U-Net, that knows as much or less; see `begin.begun`.
+    """
     fit, seen = plan.views_fit, finished(run, plan)
     yield Progress("latents", 0, 1)
     latents = cached_latents(run, plan, device)
@@ -77,6 +85,10 @@ def learn_views(
     cameras = told_of(torch.from_numpy(np.array(seen.orbits)), seen_as.shape[-1], plan.views.camera)
     known = Latents(seen_as, normals, None if cameras is None else cameras.to(device))
     task = Seeing(plan.views, known, plan.path, fit.batch, fit.seed, fit.steps)
+    if start is not None:
+        make_folder(run / "views")
+        save(begun(read(start), task.module, start), run / "views" / START)
+        start = run / "views" / START
     facts = {
         **named("views", plan.views),
         "data.people": len(seen.codes),
