@@ -14,12 +14,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print names, folders and cards."""
-    from safelight.generate.source import ADAPTERS, DEFAULT, adapters, shipped
+    from safelight.generate.source import ADAPTERS, DEFAULT, adapters, shipped, viewers
     from safelight.runtime.folders import folders
     from safelight.weights.notes import notes
     from safelight.weights.shelf import model_folders, shelved
 
-    found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in shipped().items()}
+    along = shipped() | viewers()
+    found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in along.items()}
     shelves = {place: list(shelved(place)) for place in model_folders(folders().config)}
     if args.json:
         theirs = {each.name: {"file": str(each.path), "kind": each.kind} for rows in shelves.values() for each in rows}
@@ -33,10 +34,10 @@ def run(args: argparse.Namespace) -> int:
     for name, row in found.items():
         print(f"{name}{' (the default)' if name == DEFAULT else ''}\n  folder: {row['folder']}")
         print("\n".join(lines(row["card"], "  ")))
-    along = [(kind, name) for kind in ADAPTERS for name in adapters(kind)]
-    if along:
+    worn = [(kind, name) for kind in ADAPTERS for name in adapters(kind)]
+    if worn:
         print("adapters that came along")
-    for kind, name in along:
+    for kind, name in worn:
         print(f"  {kind:<15} {name}")
     for place, rows in shelves.items():
         print(f"{place}" + ("" if rows else f"\n  nothing is there; {folders().config} names it"))

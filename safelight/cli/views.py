@@ -114,17 +114,11 @@ def located(name: str) -> Path:
     Raises:
         UnknownNameError: neither a folder, nor one that came along.
     """
-    from safelight.runtime.folders import folders
+    from safelight.generate.source import viewers
 
-    known = {place.parent.parent.name: place.parent.parent for place in folders().assets.glob("*/unet/config.json")}
-    known = {each: place for each, place in known.items() if not (place / "model_index.json").exists()}
+    known, place = viewers(), typed(name)
     if name in known:
         return known[name]
-    place = typed(name)
-    if name == DEFAULT and not place.is_dir():
-        raise RequestError(
-            "no model of views comes along yet; 'safelight train figurines-views' makes one, which -m then names"
-        )
     if not place.is_dir():
         raise UnknownNameError("model of views (neither a folder, nor one that came along)", name, known)
     return place

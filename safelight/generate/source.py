@@ -43,6 +43,12 @@ def shipped() -> dict[str, Path]:
     return {place.parent.name: place.parent for place in sorted(folders().assets.glob("*/model_index.json"))}
 
 
+def viewers() -> dict[str, Path]:
+    """The models of views that came with the program: name -> folder."""
+    found = {place.parent.parent.name: place.parent.parent for place in folders().assets.glob("*/unet/config.json")}
+    return {name: found[name] for name in sorted(found.keys() - shipped().keys())}
+
+
 def adapters(kind: str) -> dict[str, Path]:
     """The adapters of a kind, one of `ADAPTERS`, that came with the program: name -> file or folder."""
     room = folders().assets / "adapters" / kind

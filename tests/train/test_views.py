@@ -98,7 +98,7 @@ def test_a_model_begins_from_one_that_knows_less_and_answers_as_it_does(tmp_path
         for stage in course.stages(folder):
             end(stage)
     made = course.publish()
-    assert made is not None
+    assert made is not None and course.card()["training"]["begun from"] == "known"
     person = load_scenes(rendered / "data")
     portrait = Image.fromarray(person.pictures[0, 0])
     request = ViewRequest(portrait, Camera.orbit([40.0], [6.0], distance=2.6, fov=30.0, size=16), steps=2)

@@ -16,6 +16,7 @@ from safelight.train.views.begin import unpack
 from safelight.train.views.export import export
 from safelight.train.views.plan import Plan
 from safelight.train.views.scenes import ELEVATIONS
+from safelight.weights.safetensors import read_header
 
 STAGES = ("vae", "views")
 
@@ -42,11 +43,10 @@ class Course:
         """
         run, plan, clock = self.run, self.plan, self.clock
         yield stages.render(run, plan)
-        kept = run / "views" / stages.START
-        if kept.is_file():
-            start = kept
+        if self.kept.is_file():
+            start = self.kept
         elif start is not None and start.is_dir():
-            start = unpack(start, run, plan, kept)
+            start = unpack(start, run, plan, self.kept)
         if found(run / "vae" / "checkpoints") or not (run / "vae" / AVERAGE).is_file():
             yield stages.learn_vae(run, plan, clock, None, self.device)
         yield stages.learn_views(run, plan, clock, self.device, start)
@@ -57,18 +57,23 @@ class Course:
             return None
         return export(self.run, self.plan, self.run / "model", self.card())
 
+    @property
+    def kept(self) -> Path:
+        """What the U-Net began with, where that was another model."""
+        return self.run / "views" / stages.START
+
     def card(self) -> dict[str, Any]:
         """What people should know of the model, as far as the run can say it."""
         data, shown = self.plan.data, "a portrait and coarse normals" if self.plan.views.normals else "a portrait"
         learned = {stage: history(self.run / stage / "log.jsonl") for stage in STAGES}
+        before = {"begun from": read_header(self.kept).metadata["from"]} if self.kept.is_file() else {}
         return {
             "what": f"draws views of a figurine from {shown}, {data.size}x{data.size}",
             "data": f"{data.people} people, {data.views} views each, rendered by safelight.figurines (split train, "
             f"seed {data.seed}); no photographs, no people",
             "licence": "Apache-2.0, weights and data",
-            "training": {
-                stage: f"{steps} steps, {hours:.2f} hours" for stage, (steps, hours) in learned.items() if steps
-            },
+            "training": before
+            | {stage: f"{steps} steps, {hours:.2f} hours" for stage, (steps, hours) in learned.items() if steps},
             "machine": machine(),
             "limits": "one person on one plain background; cameras at the portrait's distance, with its lens, at "
             f"elevations from {ELEVATIONS[0]:g} to {ELEVATIONS[1]:g} degrees",

@@ -87,7 +87,8 @@ def learn_views(
     task = Seeing(plan.views, known, plan.path, fit.batch, fit.seed, fit.steps)
     if start is not None:
         make_folder(run / "views")
-        save(begun(read(start), task.module, start), run / "views" / START)
+        told = {"from": read_header(start).metadata.get("from", start.name)}
+        save(begun(read(start), task.module, start), run / "views" / START, metadata=told)
         start = run / "views" / START
     facts = {
         **named("views", plan.views),
