@@ -133,7 +133,8 @@ class Seeing:
         shape, device = latents.pictures.shape, latents.pictures.device
         with first_weights(seed):
             unet = UNet(viewing.config(shape[2], shape[3]))
-            self.module = ViewNetwork(unet, layout(viewing.layout), slot=True).to(device)
+            self.module = ViewNetwork(unet, layout(viewing.layout), slot=True)
+        self.module.to(device, memory_format=torch.channels_last)  # a fifth of a step on a processor
         self.viewing, self.latents, self.batch, self.seed = viewing, latents, batch, seed
         self.alone = int(viewing.single * steps)
         self.objective = viewing.objective()
