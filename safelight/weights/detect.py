@@ -63,6 +63,7 @@ class Found:
         components: parts of a model. adapter: or what adapter it is.
         dtypes: numbers of each format.
         averaged: whether averaged weights lie beside the others.
+        presets: what it may be for `safelight.multiview`, where it draws several views. reader: what reads it then.
         unread: names that say nothing. left: names that belong to nothing known.
         metadata: the file's own.
     """
@@ -80,6 +81,8 @@ class Found:
     unread: tuple[str, ...]
     left: tuple[str, ...]
     metadata: Mapping[str, str]
+    presets: tuple[str, ...] = ()
+    reader: str = ""
 
     @property
     def parameters(self) -> int:
@@ -102,6 +105,11 @@ def detect(header: Header) -> Found:
         if not made and not components:
             variant, components = _released(family, shapes, said)
             layout = "diffusers"
+        unet = next((part for part in components if part.part == "unet" and part.full), None)
+        if variant and unet and (kind := nearest(family, variant, unet)) is not variant:
+            variant = kind
+            beside = (compared(family, kind, part) for part in components)
+            components = tuple(_inside(family, kind, shapes) if layout == "ldm" else beside)
         if made and made.width and not family.told_by:
             variant = next((each for each in family.variants if each.width == made.width and not each.task), None)
         if components or (made and variant):
@@ -128,6 +136,28 @@ def known(header: Header, path: object) -> tuple[Found, Variant]:
         )
     like = ", ".join(c.part for c in found.components) or f"its first tensor is {next(iter(header.entries), None)}"
     raise WeightsError(f"{path}: is no model that is known here ({like}); 'safelight inspect' shows what it holds")
+
+
+def nearest(family: Tables, variant: Variant, unet: Component, pipeline: str = "") -> Variant:
+    """The model of several views that a U-Net is of, or the variant that it was taken for.
+
+    One of other shapes is another model's. Of two that fit as well it is the variant, unless its name or the class of
+    ``model_index.json`` says that it draws views; of two that draw views it may be both, by their presets.
+    """
+    own, fits = (_faults(unet), True), []
+    for row in family.views:
+        plain = row.name != variant.name and row.pipeline != pipeline
+        if (0, plain) < own:
+            part = compared(family, row, unet)
+            if part.full and not part.bent:
+                fits.append(((_faults(part), plain), row))
+    best = min([key for key, _ in fits], default=own)
+    kinds = [row for key, row in fits if key == best < own]
+    return replace(kinds[0], presets=tuple(name for row in kinds for name in row.presets)) if kinds else variant
+
+
+def _faults(part: Component) -> int:
+    return len(part.missing) + len(part.extra) + len(part.bent)
 
 
 def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
@@ -247,12 +277,12 @@ def _bare(name: str) -> bool:
 
 def compared(family: Tables, variant: Variant, component: Component) -> Component:
     """The part beside the stored header of its variant, where it has about its sizes."""
-    stored = expected(family.folder).get(variant.expected.get(component.part, ""), {})
+    stored = family.header(variant, component.part)
     same = sum(component.shapes.get(name) == shape for name, shape in stored.items())
     component = replace(component, full=False, missing=(), extra=(), bent=())
     if not stored or same < len(stored) // 2:
         return component
-    free = FREE if component.part == "unet" else frozenset()
+    free = FREE if component.part == "unet" and not variant.presets else frozenset()
     shapes = component.shapes
     return replace(
         component,
@@ -295,6 +325,8 @@ def _found(
         unread=unread,
         left=left,
         metadata=header.metadata,
+        presets=variant.presets if variant else (),
+        reader=variant.reader if variant else "",
     )
 
 
@@ -303,7 +335,8 @@ def _rest(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names that say nothing, also by the patterns in ``more``, and names that belong to no part or to no rule."""
     used = {component.prefix + move.theirs for component in components for move in component.plan.moves}
-    quiet = {name for component in components for name in component.plan.unread}
+    lost = {name for component in components for name in component.plan.left}
+    quiet = {name for component in components for name in component.plan.unread} - lost
     unread: list[str] = []
     left: list[str] = []
     for name in names:
