@@ -43,6 +43,8 @@ BESIDE: Final = (
     ("clip_model.transformer.", "clip"),
 )
 """Beginnings of names in a whole file that belong to other parts, and the tables that know the rest of them."""
+VISION: Final = ("clip_model.model.visual.*", "cond_stage_model.model.visual.*")
+"""An image encoder in the names of OpenCLIP, which some of these files bring; here it is a folder of its own."""
 IMAGE, PAIRS = "image_embed.", (".attn2.to_k_ip.", ".attn2.to_v_ip.")
 WRAPPER = "MultiViewUNetModel"
 """``_class_name`` of the folders of ashawkey/mvdream_diffusers."""
@@ -165,7 +167,7 @@ def _read(path: Path, variant: str, pickles: bool) -> tuple[dict[str, Any], dict
 def _strange(names: Iterable[str]) -> list[str]:
     """Those names outside of the U-Net that are of no other part of a whole file either."""
     keys, sd2 = tables_of("sd").keys, tables_of("sd").variant("sd2")
-    left = [name for name in names if not keys.passes(name)]
+    left = [name for name in names if not keys.passes(name) and not matches(name, VISION)]
     for prefix, table in BESIDE:
         inside = [name.removeprefix(prefix) for name in left if name.startswith(prefix)]
         known = set(inside) - set(keys.parts[table].to_ours(inside).left)

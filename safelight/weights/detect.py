@@ -6,7 +6,7 @@ No torch, no network; the tables are those of `safelight.weights.variants`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from safelight.errors import WeightsError
@@ -106,10 +106,9 @@ def detect(header: Header) -> Found:
             variant, components = _released(family, shapes, said)
             layout = "diffusers"
         unet = next((part for part in components if part.part == "unet" and part.full), None)
-        if variant and unet and (kind := nearest(family, variant, unet)) is not variant:
-            variant = kind
-            beside = (compared(family, kind, part) for part in components)
-            components = tuple(_inside(family, kind, shapes) if layout == "ldm" else beside)
+        if variant and unet and (row := nearest(family, variant, unet)) is not variant:
+            beside = tuple(compared(family, row, part) for part in components)
+            variant, components = row, _inside(family, row, shapes) if layout == "ldm" else beside
         if made and made.width and not family.told_by:
             variant = next((each for each in family.variants if each.width == made.width and not each.task), None)
         if components or (made and variant):
@@ -170,7 +169,7 @@ def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Vari
     for variant in (*by_name, *by_width, *others):
         if found[1] and variant not in by_width:
             break
-        components = tuple(_inside(family, variant, shapes))
+        components = _inside(family, variant, shapes)
         sure = variant in by_name or any(_tells(family, part) for part in components)
         if components and (sure or not found[1]):
             found = (variant if sure or variant in by_width else None), components
@@ -185,13 +184,17 @@ def _tells(family: Tables, part: Component) -> bool:
     return (part.full and part.part != "vae") or len(users) == 1
 
 
-def _inside(family: Tables, variant: Variant, shapes: Mapping[str, Shape]) -> Iterator[Component]:
-    """The parts of a variant that a single file holds."""
+def _inside(family: Tables, variant: Variant, shapes: Mapping[str, Shape]) -> tuple[Component, ...]:
+    """The parts of a variant that a single file holds; no part leaves over what another one with its prefix knows."""
+    found = []
     for part in variant.parts:
         prefix = _prefix(family, part, shapes)
         if prefix is not None:
             inside = {name[len(prefix) :]: s for name, s in shapes.items() if name.startswith(prefix)}
-            yield _component(family, variant, part, prefix, inside)
+            found.append(_component(family, variant, part, prefix, inside))
+    used = {part.prefix + move.theirs for part in found for move in part.plan.moves}
+    left = (tuple(name for name in part.plan.left if name not in used) for part in found)
+    return tuple(replace(part, plan=replace(part.plan, left=names)) for part, names in zip(found, left))
 
 
 def _width(family: Tables, shapes: Mapping[str, Shape]) -> int:
