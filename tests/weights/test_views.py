@@ -126,11 +126,11 @@ def test_a_renamed_tensor_of_a_file_is_named_under_any_prefix(name: str) -> None
 
 def test_a_renamed_tensor_of_an_encoder_is_left_over() -> None:
     shapes = whole("imagedream")
-    for inside in ("visual.proj", "positional_embedding"):
-        shapes[f"clip_model.model.un{inside}"] = shapes.pop(f"clip_model.model.{inside}")
+    for old, new in (("visual.proj", "visual.prow"), ("transformer.resblocks.3.ln_1.bias", "transformer.odd")):
+        shapes[f"clip_model.model.{new}"] = shapes.pop(f"clip_model.model.{old}")
     shapes["clip_model.model.visual.transformer.resblocks.0.odd"] = (1,)
     assert {name.removeprefix("clip_model.model.") for name in found(shapes).left} == {
-        *("unvisual.proj", "unpositional_embedding", "visual.transformer.resblocks.0.odd")
+        *("visual.prow", "transformer.odd", "visual.transformer.resblocks.0.odd")
     }
 
 
