@@ -43,13 +43,16 @@ def run(args: argparse.Namespace) -> int:
         model = survey(path, how.variant, pickles=how.pickles)
         print(json.dumps(folder_table(model)) if args.json else f"{path}\n" + _indented(folder_lines(model)))
         return 0
-    told = _files(path, how)
+    told, ours = _files(path, how), _ours(path)
     if path.is_dir() and len(told) >= FILES:
         print(f"no more than {FILES} of its files are looked into", file=sys.stderr)
     if args.json:
         tables = [_table(*each) for each in told]
-        print(json.dumps({"folder": str(path), "files": tables} if path.is_dir() else tables[0]))
+        folder = {"folder": str(path), "presets": [ours] if ours else [], "files": tables}
+        print(json.dumps(folder if path.is_dir() else tables[0]))
         return 0
+    if ours:
+        print(f"{path}\n  a model of views of the preset {ours}; 'safelight views -m {path}' draws with it")
     for files, kind, header, found in told:
         named = files[0] if len(files) == 1 else f"{files[0].parent} ({len(files)} shards)"
         holds = f"{header.container}, {len(header.entries)} tensors, {header.size:,} bytes"
@@ -73,6 +76,14 @@ def _files(path: Path, how: Source) -> list[tuple[tuple[Path, ...], str, Header,
     return [((path,), "", header, detect(header))]
 
 
+def _ours(path: Path) -> str:
+    """The preset of views that a folder of our own training names; empty for others."""
+    from safelight.weights.notes import notes
+
+    named = notes(path).get("views", "") if path.is_dir() else ""
+    return named if isinstance(named, str) else ""
+
+
 def _table(files: tuple[Path, ...], kind: str, header: Header, found: Found) -> dict[str, Any]:
     """Everything of one part, as JSON would have it."""
     places = {"file": str(files[0])} if len(files) == 1 else {"files": [str(file) for file in files]}
@@ -90,6 +101,8 @@ def folder_table(model: Survey) -> dict[str, Any]:
         "variant": model.variant,
         "title": model.title,
         "task": model.task,
+        "presets": model.presets,
+        "reader": model.reader,
         "parameters": sum(dtypes.values()),
         "dtypes": dtypes,
         "bytes": model.bytes,
@@ -110,6 +123,7 @@ def _piece_table(piece: Piece) -> dict[str, Any]:
 def folder_lines(model: Survey) -> list[str]:
     """The same for a person."""
     said = [f"{model.title}{f', {model.task}' if model.task else ''}: a released folder of a {model.index.pipeline}"]
+    said += _views(model.presets, model.reader)
     for piece in model.pieces:
         if piece.component:
             said += _part(piece.component, f", {'/'.join(piece.found.dtypes)}" if piece.found else "")
@@ -137,6 +151,8 @@ def table(found: Found) -> dict[str, Any]:
         "variant": found.variant,
         "title": found.title,
         "task": found.task,
+        "presets": found.presets,
+        "reader": found.reader,
         "parameters": found.parameters,
         "dtypes": dict(found.dtypes),
         "components": {part.part: _component(part) for part in found.components},
@@ -164,6 +180,7 @@ def lines(found: Found) -> list[str]:
     elif found.components:
         layout = {"ldm": "a single file", "diffusers": "of a released folder"}[found.layout]
         said.append(f"{found.title}{f', {found.task}' if found.task else ''}: {layout}")
+        said += _views(found.presets, found.reader)
     else:
         said.append("of no kind that is known here")
     for part in found.components:
@@ -178,6 +195,12 @@ def lines(found: Found) -> list[str]:
         value = found.metadata[name]
         said.append(f"{name} = {value[:MOST]}{'…' if len(value) > MOST else ''}")
     return said + ([f"… and {len(first) - 24} more of metadata"] if len(first) > 24 else [])
+
+
+def _views(presets: tuple[str, ...], reader: str) -> list[str]:
+    """Which presets of views it may be, and what reads it."""
+    same = ", which have the same layout" if len(presets) > 1 else ""
+    return [f"preset      {' or '.join(presets)}{same}; {reader} reads it"] if presets else []
 
 
 def _part(part: Component, more: str = "") -> list[str]:

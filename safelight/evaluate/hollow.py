@@ -10,7 +10,7 @@ from pathlib import Path
 from safelight.families.sd.shape import configs, scheduler
 from safelight.weights.header import BITS
 from safelight.weights.keys import Shape
-from safelight.weights.variants import expected, tables_of
+from safelight.weights.variants import tables_of
 
 
 def write_file(path: Path, shapes: Mapping[str, Shape], dtype: str = "F16") -> Path:
@@ -36,10 +36,10 @@ def single(name: str, channels: int = 0) -> dict[str, Shape]:
     """
     made: dict[str, Shape] = {}
     sd = tables_of("sd")
-    variant, stored = sd.variant(name), expected(sd.folder)
+    variant = sd.variant(name)
     for part in variant.written:
         if part.name in variant.expected and part.name != "controlnet":
-            rows = dict(stored[variant.expected[part.name]])
+            rows = dict(sd.header(variant, part.name))
             if part.name == "unet" and channels:
                 rows["conv_in.weight"] = (rows["conv_in.weight"][0], channels, 3, 3)
             for move in sd.keys.parts[part.table].to_theirs(rows).moves:
@@ -49,8 +49,8 @@ def single(name: str, channels: int = 0) -> dict[str, Shape]:
 
 def write_folder(place: Path, name: str, dtype: str = "F16") -> Path:
     """A released folder of a variant at full size, without its tokenizers."""
-    variant, stored = tables_of("sd").variant(name), expected(tables_of("sd").folder)
-    rows = {part: stored[header] for part, header in variant.expected.items() if part != "controlnet"}
+    variant = tables_of("sd").variant(name)
+    rows = {part: tables_of("sd").header(variant, part) for part in variant.expected if part != "controlnet"}
     index: dict[str, object] = {"_class_name": variant.pipeline, "scheduler": ["diffusers", "DDIMScheduler"]}
     for part, config in configs(variant, rows).items():
         (place / part).mkdir(parents=True)

@@ -6,7 +6,7 @@ No torch, no network; the tables are those of `safelight.weights.variants`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from safelight.errors import WeightsError
@@ -63,6 +63,7 @@ class Found:
         components: parts of a model. adapter: or what adapter it is.
         dtypes: numbers of each format.
         averaged: whether averaged weights lie beside the others.
+        presets: what it may be for `safelight.multiview`, where it draws several views. reader: what reads it then.
         unread: names that say nothing. left: names that belong to nothing known.
         metadata: the file's own.
     """
@@ -80,6 +81,8 @@ class Found:
     unread: tuple[str, ...]
     left: tuple[str, ...]
     metadata: Mapping[str, str]
+    presets: tuple[str, ...] = ()
+    reader: str = ""
 
     @property
     def parameters(self) -> int:
@@ -102,6 +105,10 @@ def detect(header: Header) -> Found:
         if not made and not components:
             variant, components = _released(family, shapes, said)
             layout = "diffusers"
+        unet = next((part for part in components if part.part == "unet" and part.full), None)
+        if variant and unet and (row := nearest(family, variant, unet)) is not variant:
+            beside = tuple(compared(family, row, part) for part in components)
+            variant, components = row, _inside(family, row, shapes) if layout == "ldm" else beside
         if made and made.width and not family.told_by:
             variant = next((each for each in family.variants if each.width == made.width and not each.task), None)
         if components or (made and variant):
@@ -130,6 +137,28 @@ def known(header: Header, path: object) -> tuple[Found, Variant]:
     raise WeightsError(f"{path}: is no model that is known here ({like}); 'safelight inspect' shows what it holds")
 
 
+def nearest(family: Tables, variant: Variant, unet: Component, pipeline: str = "") -> Variant:
+    """The model of several views that a U-Net is of, or the variant that it was taken for.
+
+    One of other shapes is another model's. Of two that fit as well it is the variant, unless its name or the class of
+    ``model_index.json`` says that it draws views; of two that draw views it may be both, by their presets.
+    """
+    own, fits = (_faults(unet), True), []
+    for row in family.views:
+        plain = row.name != variant.name and row.pipeline != pipeline
+        if (0, plain) < own:
+            part = compared(family, row, unet)
+            if part.full and not part.bent:
+                fits.append(((_faults(part), plain), row))
+    best = min([key for key, _ in fits], default=own)
+    kinds = [row for key, row in fits if key == best < own]
+    return replace(kinds[0], presets=tuple(name for row in kinds for name in row.presets)) if kinds else variant
+
+
+def _faults(part: Component) -> int:
+    return len(part.missing) + len(part.extra) + len(part.bent)
+
+
 def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Variant | None, tuple[Component, ...]]:
     """The variant and the parts of a single file."""
     width = _width(family, shapes)
@@ -140,7 +169,7 @@ def _whole(family: Tables, shapes: Mapping[str, Shape], said: str) -> tuple[Vari
     for variant in (*by_name, *by_width, *others):
         if found[1] and variant not in by_width:
             break
-        components = tuple(_inside(family, variant, shapes))
+        components = _inside(family, variant, shapes)
         sure = variant in by_name or any(_tells(family, part) for part in components)
         if components and (sure or not found[1]):
             found = (variant if sure or variant in by_width else None), components
@@ -155,13 +184,17 @@ def _tells(family: Tables, part: Component) -> bool:
     return (part.full and part.part != "vae") or len(users) == 1
 
 
-def _inside(family: Tables, variant: Variant, shapes: Mapping[str, Shape]) -> Iterator[Component]:
-    """The parts of a variant that a single file holds."""
+def _inside(family: Tables, variant: Variant, shapes: Mapping[str, Shape]) -> tuple[Component, ...]:
+    """The parts of a variant that a single file holds; no part leaves over what another one with its prefix knows."""
+    found = []
     for part in variant.parts:
         prefix = _prefix(family, part, shapes)
         if prefix is not None:
             inside = {name[len(prefix) :]: s for name, s in shapes.items() if name.startswith(prefix)}
-            yield _component(family, variant, part, prefix, inside)
+            found.append(_component(family, variant, part, prefix, inside))
+    used = {part.prefix + move.theirs for part in found for move in part.plan.moves}
+    left = (tuple(name for name in part.plan.left if name not in used) for part in found)
+    return tuple(replace(part, plan=replace(part.plan, left=names)) for part, names in zip(found, left))
 
 
 def _width(family: Tables, shapes: Mapping[str, Shape]) -> int:
@@ -247,12 +280,12 @@ def _bare(name: str) -> bool:
 
 def compared(family: Tables, variant: Variant, component: Component) -> Component:
     """The part beside the stored header of its variant, where it has about its sizes."""
-    stored = expected(family.folder).get(variant.expected.get(component.part, ""), {})
+    stored = family.header(variant, component.part)
     same = sum(component.shapes.get(name) == shape for name, shape in stored.items())
     component = replace(component, full=False, missing=(), extra=(), bent=())
     if not stored or same < len(stored) // 2:
         return component
-    free = FREE if component.part == "unet" else frozenset()
+    free = FREE if component.part == "unet" and not variant.presets else frozenset()
     shapes = component.shapes
     return replace(
         component,
@@ -295,6 +328,8 @@ def _found(
         unread=unread,
         left=left,
         metadata=header.metadata,
+        presets=variant.presets if variant else (),
+        reader=variant.reader if variant else "",
     )
 
 
@@ -303,7 +338,8 @@ def _rest(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names that say nothing, also by the patterns in ``more``, and names that belong to no part or to no rule."""
     used = {component.prefix + move.theirs for component in components for move in component.plan.moves}
-    quiet = {name for component in components for name in component.plan.unread}
+    lost = {name for component in components for name in component.plan.left}
+    quiet = {name for component in components for name in component.plan.unread} - lost
     unread: list[str] = []
     left: list[str] = []
     for name in names:

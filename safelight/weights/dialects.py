@@ -67,7 +67,7 @@ def adapter(shapes: Mapping[str, Shape]) -> Adapter | None:
     if shapes and shapes.keys() <= set(EMBEDDINGS) and all(1 <= len(shape) <= 2 for shape in shapes.values()):
         widths = [shape[-1] for shape in shapes.values()]
         return Adapter("textual inversion", "", ("text_encoder",), (0, 0), sum(widths))
-    if any(".to_k_ip.weight" in name for name in shapes):
+    if any(".to_k_ip.weight" in name and ".attn2.to_k_ip." not in name for name in shapes):  # those are ImageDream's
         return Adapter("ip-adapter", "", ("unet",), (0, 0), _width(shapes))
     if any(name.endswith(".attn1.processor.to_q_mv.weight") for name in shapes):
         return Adapter("mv-adapter", "", ("unet",), (0, 0), 0)

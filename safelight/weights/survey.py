@@ -15,7 +15,7 @@ from typing import Any
 
 from safelight.errors import FileError, WeightsError
 from safelight.weights.container import SUFFIXES, read_any
-from safelight.weights.detect import Component, Found, compared, detect
+from safelight.weights.detect import Component, Found, compared, detect, nearest
 from safelight.weights.folder import DEEPEST, Index, check_links, read_index, read_json, weight_files
 from safelight.weights.header import Entry, Header
 from safelight.weights.variants import Tables, Variant, tables
@@ -65,6 +65,7 @@ class Survey:
         pieces: in the order of the index. lacking: parts of such a model that the index does not name.
         beside: files of weights that are not taken, such as those of another variant; folders that the index lacks.
         bytes: of all files of weights that are taken.
+        presets, reader: as in `safelight.weights.detect.Found`.
     """
 
     folder: Path
@@ -77,6 +78,8 @@ class Survey:
     lacking: tuple[str, ...]
     beside: tuple[str, ...]
     bytes: int
+    presets: tuple[str, ...] = ()
+    reader: str = ""
 
     @property
     def dtypes(self) -> dict[str, int]:
@@ -101,7 +104,7 @@ def survey(folder: Path, variant: str = "", *, pickles: bool = False) -> Survey:
     pieces = [_piece(index, name) for name in index.parts]
     networks = [each.found for each in pieces if each.found and any(map(each.found.component, NETWORKS))]
     network = networks[0] if networks else None
-    family, kind = _kind(network)
+    family, kind = _kind(network, index.pipeline)
     if family and kind:
         pieces = [_beside(family, kind, piece) for piece in pieces]
     expected = [part for part in kind.expected if part != "controlnet"] if kind else []
@@ -110,13 +113,15 @@ def survey(folder: Path, variant: str = "", *, pickles: bool = False) -> Survey:
         folder=folder,
         index=index,
         family=network.family if network else "",
-        variant=network.variant if network else "",
-        title=network.title if network and network.title else index.pipeline,
-        task=network.task if network else "",
+        variant=kind.name if kind else "",
+        title=kind.title if kind else network.title if network and network.title else index.pipeline,
+        task=(kind.task if kind else "") or (network.task if network else ""),
         pieces=tuple(pieces),
         lacking=tuple(dict.fromkeys(name for name in expected if name not in index.parts)),
         beside=tuple(_others(folder, index, taken)),
         bytes=sum(file.stat().st_size for file in taken),
+        presets=kind.presets if kind else (),
+        reader=kind.reader if kind else "",
     )
 
 
@@ -197,7 +202,7 @@ def _beside(family: Tables, variant: Variant, piece: Piece) -> Piece:
         return piece
     if part.part != piece.name.removesuffix("_2"):
         return replace(piece, trouble=piece.trouble or f"its weights are those of a {part.part}")
-    if piece.found and piece.found.layout == "ldm":
+    if piece.found and piece.found.layout == "ldm" and not variant.presets:  # whose reader takes either names
         return replace(piece, trouble=piece.trouble or "its tensors are named as in a single file")
     return replace(piece, component=compared(family, variant, replace(part, part=piece.name)))
 
@@ -206,10 +211,11 @@ def _component(found: Found) -> Component | None:
     return found.components[0] if len(found.components) == 1 else None
 
 
-def _kind(network: Found | None) -> tuple[Tables | None, Variant | None]:
+def _kind(network: Found | None, pipeline: str) -> tuple[Tables | None, Variant | None]:
     for family in tables():
         if network and network.variant and family.name == network.family:
-            return family, family.variant(network.variant)
+            kind, unet = family.variant(network.variant), network.component("unet")
+            return family, nearest(family, kind, unet, pipeline) if unet and unet.full else kind
     return None, None
 
 

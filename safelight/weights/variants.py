@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,30 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Adds:
+    """What a U-Net has beside a released one.
+
+    Attributes:
+        tensors: name -> shape. over: what each letter in braces of a name stands for.
+        twins: (a, b): every tensor with a in its name has a twin with b there.
+    """
+
+    tensors: Mapping[str, Shape]
+    over: Mapping[str, tuple[str, ...]]
+    twins: tuple[tuple[str, str], ...]
+
+    def to(self, unet: Mapping[str, Shape]) -> dict[str, Shape]:
+        """The tensors that a U-Net of these has beside them, or of another shape."""
+        made: dict[str, Shape] = {}
+        for chosen in itertools.product(*self.over.values()):
+            known = dict(zip(self.over, chosen))
+            made |= {name.format(**known): shape for name, shape in self.tensors.items()}
+        for old, new in self.twins:
+            made |= {name.replace(old, new): shape for name, shape in unet.items() if old in name}
+        return made
+
+
+@dataclass(frozen=True)
 class Variant:
     """One kind of checkpoint, such as Stable Diffusion XL.
 
@@ -47,6 +72,8 @@ class Variant:
         kinds: what is otherwise where the U-Net reads so many channels, or is ``distilled``.
         task: what its U-Net is for, where the channels that it reads do not tell.
         unread: patterns of names that only this kind leaves unread.
+        presets: of `safelight.multiview`, where it draws several views. reader: the function that reads it then.
+        adds: what its U-Net has beside the stored header.
     """
 
     family: str
@@ -63,6 +90,9 @@ class Variant:
     task: str = ""
     unread: tuple[str, ...] = ()
     assumed: bool = False
+    presets: tuple[str, ...] = ()
+    reader: str = ""
+    adds: tuple[Adds, ...] = ()
 
     def of(self, unet: Mapping[str, Shape]) -> Variant:
         """The same variant with what is otherwise for a U-Net of these shapes, under released names."""
@@ -105,9 +135,21 @@ class Tables:
     vocabularies: tuple[str, ...] = ()
     told_by: str = ""
 
+    @cached_property
+    def views(self) -> tuple[Variant, ...]:
+        """The kinds that draw several views, which no width tells from the others; see ``views.toml``."""
+        place = self.folder / "views.toml"
+        return _views(place, self.variants) if place.is_file() else ()
+
     def variant(self, name: str) -> Variant:
-        """The kind of that name."""
-        return next(variant for variant in self.variants if variant.name == name)
+        """The kind of that name; of one that draws views, all that is known."""
+        return next(each for each in itertools.chain(self.views, self.variants) if each.name == name)
+
+    def header(self, variant: Variant, part: str) -> Mapping[str, Shape]:
+        """The tensors of a part at full size; empty where they are not known."""
+        stored = expected(self.folder).get(variant.expected.get(part, ""), {})
+        more = variant.adds if part == "unet" else ()
+        return {**stored, **{name: shape for each in more for name, shape in each.to(stored).items()}}
 
 
 @cache
@@ -142,3 +184,23 @@ def _tables(folder: Path) -> Tables:
 def _variant(family: str, row: dict[str, Any]) -> Variant:
     parts = tuple(Part(name, table, tuple(prefixes)) for name, table, prefixes in row.pop("parts"))
     return Variant(family=family, parts=parts, unread=tuple(row.pop("unread", ())), **row)
+
+
+def _views(place: Path, variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    raw = tomllib.loads(place.read_text(encoding="utf-8"))
+    adds = {name: _adds(row) for name, row in raw["adds"].items()}
+    known, made = {each.name: each for each in variants}, {}
+    for row in raw["model"]:
+        like = known[row.pop("like")]
+        more = tuple(Part(name, table, tuple(prefixes)) for name, table, prefixes in row.pop("parts", ()))
+        row["adds"] = (*like.adds, *(adds[name] for name in row["adds"]))
+        row |= {"parts": (*like.parts, *more), "unread": (*like.unread, *row.get("unread", ()))}
+        known[row["name"]] = made[row["name"]] = replace(
+            like, **{**row, "presets": tuple(row["presets"]), "task": "views"}
+        )
+    return tuple(made.values())
+
+
+def _adds(row: Mapping[str, Any]) -> Adds:
+    tensors = {name: tuple(shape) for name, shape in row.get("tensors", {}).items()}
+    return Adds(tensors, row.get("over", {}), tuple((old, new) for old, new in row.get("twins", ())))

@@ -103,3 +103,28 @@ def test_inspect_tells_what_is_wrong_with_a_file_of_the_released_size(shell: She
     assert "other shape: 1: quant_conv.bias\n" in text and "(EMA) lie beside" in text
     assert "left over: 20: junk.0, junk.1" in text and "and 12 more" in text
     assert "says nothing: 2:" in text
+
+
+def test_inspect_names_the_presets_of_models_of_views(shell: Shell) -> None:
+    from safelight.evaluate import hollow
+
+    hollow.write_file(shell.folder / "m.safetensors", hollow.single("imagedream"))
+    text = shell.run("inspect", "m.safetensors").out
+    assert "ImageDream, views: a single file" in text and "left over" not in text and "unexpected" not in text
+    assert "preset      imagedream; safelight.multiview.checkpoints.load_views reads it\n" in text
+    assert json.loads(shell.run("inspect", "m.safetensors", "--json").out)["presets"] == ["imagedream"]
+    hollow.write_folder(shell.folder / "m", "zero123pp")
+    text = shell.run("inspect", "m").out
+    assert "zero123pp-1.1 or zero123pp-1.2, which have the same layout; safelight.multiview.zero123plus" in text
+    assert len(json.loads(shell.run("inspect", "m", "--json").out)["presets"]) == 2
+    for name in ("unet", "vae"):
+        shutil.copytree(tiny() / name, f"own/{name}")
+    notes = {"card": {}, "views": "figurines-views", "changes": {}, "made_by": "safelight"}
+    Path("own/safelight.json").write_text(json.dumps(notes))
+    text = shell.run("inspect", "own").out
+    assert "a model of views of the preset figurines-views; 'safelight views -m own' draws with it" in text
+    assert "own/unet/" in text and "own/vae/" in text
+    said = json.loads(shell.run("inspect", "own", "--json").out)
+    assert said["presets"] == ["figurines-views"] and len(said["files"]) == 2
+    Path("own/safelight.json").unlink()
+    assert json.loads(shell.run("inspect", "own", "--json").out)["presets"] == []

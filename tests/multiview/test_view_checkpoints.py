@@ -21,6 +21,7 @@ from safelight.multiview.layouts import layout
 from safelight.multiview.network import ViewNetwork, widened
 from safelight.multiview.presets import preset
 from safelight.weights.save import save
+from safelight.weights.variants import tables_of
 from tests.parity.networks import difference
 from tests.parity.views import TEXT, TOKENS, Reference, asked, config, ours, tiny
 
@@ -274,3 +275,5 @@ def test_a_released_network_has_its_size(name: str, count: int) -> None:
     assert net.unet.config.attention_head_dim in (8, (5, 10, 20, 20))
     names = original(net)
     assert released(names).keys() == stock(net).keys()
+    known = tables_of("sd").header(tables_of("sd").variant(name), "unet")
+    assert {each: tuple(tensor.shape) for each, tensor in stock(net).items()} == known

@@ -18,6 +18,7 @@ from safelight.multiview.network import ViewNetwork
 from safelight.multiview.presets import preset
 from safelight.multiview.second import Second, seconded
 from safelight.nn.ports import Ports
+from safelight.weights.variants import tables_of
 from tests.parity.domains import asked, config, reference, tiny, written
 from tests.parity.networks import difference, randomise
 
@@ -182,13 +183,15 @@ SD1 = {"class_embed_type": "projection", "projection_class_embeddings_input_dim"
 SD2 = {"attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024, "use_linear_projection": True,
        "class_embed_type": "projection", "projection_class_embeddings_input_dim": 2048}  # fmt: skip
 PLAIN = {"wonder3d": 859_520_964 + (10 + 1 + 1280 + 1) * 1280, "era3d": 865_910_724 + (2048 + 1 + 1280 + 1) * 1280}
-PLAIN["facelift"] = PLAIN["era3d"]
+PLAIN["facelift"] = PLAIN["era3d-ortho"] = PLAIN["era3d"]
 """Stable Diffusion's own numbers, and those of a perceptron from what is told to 1280 to 1280."""
 SECONDS = sum(count * (4 * width * width + 3 * width) for width, count in ((320, 5), (640, 5), (1280, 6)))
 GUESS = 2 * ((2560 + 1) * 1280 + 6 * (1280 + 1) * 1280 + 1281) + (4 + 1 + 1280 + 1) * 1280
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("wonder3d", SD1), ("era3d", SD2), ("facelift", SD2)])
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("wonder3d", SD1), ("era3d", SD2), ("era3d-ortho", SD2), ("facelift", SD2)]
+)
 def test_a_released_network_has_its_size(name: str, sizes: dict[str, Any]) -> None:
     told = preset(name)
     with torch.device("meta"):
@@ -198,3 +201,5 @@ def test_a_released_network_has_its_size(name: str, sizes: dict[str, Any]) -> No
     net = build(told, dict(unet.state_dict()), {}, layout(told.layout))
     wanted = PLAIN[name] + 4 * 320 * 9 + (SECONDS if told.second else 0) + (GUESS if told.guesses else 0)
     assert sum(parameter.numel() for parameter in net.parameters()) == wanted
+    known = tables_of("sd").header(tables_of("sd").variant(name), "unet")
+    assert {each: tuple(tensor.shape) for each, tensor in stock(net).items()} == known

@@ -205,12 +205,16 @@ def test_the_rank_of_a_lora_is_read() -> None:
     assert made and made.rank == (4, 8)
 
 
-def test_inspect_of_a_full_size_file_loads_no_torch_and_is_quick(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("sdxl", "Stable Diffusion XL, text: a single file"), ("imagedream", "ImageDream, views: a single file")],
+)
+def test_inspect_of_a_full_size_file_loads_no_torch_and_is_quick(name: str, told: str, tmp_path: Path) -> None:
     """The bar is 0.4 s on an idle machine. No test has one, so the processor's time is counted, not the wall's.
 
     The first of two runs leaves the modules compiled, as pip does where it installs.
     """
-    path = write_file(tmp_path / "xl.safetensors", single("sdxl"))
+    path = write_file(tmp_path / "m.safetensors", single(name))
     code = f"from safelight.cli.main import main; import sys; main(['inspect', {str(path)!r}]); print(*sys.modules)"
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     again = partial(subprocess.run, [sys.executable, "-c", code], cwd=ROOT, env=kept, capture_output=True, text=True)
@@ -220,5 +224,5 @@ def test_inspect_of_a_full_size_file_loads_no_torch_and_is_quick(tmp_path: Path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     loaded = set(run.stdout.splitlines()[-1].split())
     assert not loaded & {"torch", "numpy", "safetensors", "tokenizers", "PIL", "rich", "huggingface_hub"}
-    assert "Stable Diffusion XL, text: a single file" in run.stdout
+    assert told in run.stdout
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.4
