@@ -38,6 +38,7 @@ from safelight.multiview.bounds import checked
 from safelight.multiview.bundle import Bundle
 from safelight.multiview.layouts import LAYOUTS
 from safelight.multiview.model import ViewModel
+from safelight.multiview.normals import own_axes
 from safelight.multiview.scales import in_turn
 from safelight.multiview.sets import Apart, run
 from safelight.multiview.slots import parted
@@ -174,11 +175,13 @@ def of_a_figure(portrait: Image.Image) -> Image.Image:
 
 
 def bundle(seen: Seen, cameras: Camera) -> Bundle:
-    """The views with their cameras, those of figures with mattes that are read from the pictures: they stand before a
-    plain background. Other models promise none, so their pictures stay whole."""
-    pictures = seen.pictures()
-    if not seen.model.preset.figure:
-        return Bundle(cameras, pictures)
+    """The views with their cameras, and normals where they were drawn; those of figures with mattes that are read from
+    the pictures, since they stand before a plain background. Other models promise none, so their pictures stay whole.
+    """
+    pictures, preset = seen.pictures(), seen.model.preset
+    normals = own_axes(seen.domain("normals"), cameras) if "normals" in preset.domains else None
+    if not preset.figure:
+        return Bundle(cameras, pictures, normals=normals)
     return Bundle(cameras, pictures, np.stack([matte(picture) for picture in pictures]).astype(np.float32))
 
 

@@ -1,0 +1,192 @@
+"""``safelight views`` with released models: from a text, a picture or both, from a rig of their own or from anywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from safelight.generate.file import open_picture
+from safelight.multiview.export.table import load
+from tests.dreams import dream, small
+from tests.end_to_end.shell import Said, Shell, wrong
+from tests.generate.scenes import picture
+from tests.zero123 import tiny_zero123
+from tests.zero123plus import tiny_zero123plus
+
+
+@pytest.fixture
+def here(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell beside a picture of any thing, and folders of tiny sizes."""
+    small(monkeypatch)
+    picture(32, seed=3).save(shell.folder / "p.png")
+    picture(32, seed=4).save(shell.folder / "q.png")
+    return shell
+
+
+def views(shell: Shell, model: Path, *words: str) -> Said:
+    steps = [] if "--sampler" in words else ["--steps", "2"]
+    return shell.run("views", *words, "-m", str(model), *steps)
+
+
+def pixels(shell: Shell, model: Path, *words: str) -> bytes:
+    """All views that a request draws."""
+    name = f"out{len(list(shell.folder.iterdir()))}"
+    said = views(shell, model, *words, "-o", name)
+    assert said.code == 0, said.err
+    return shown(shell.folder / name).tobytes()
+
+
+def shown(folder: Path) -> np.ndarray:
+    """The views of a folder, uint8 [V, H, W, 3]."""
+    return np.stack([np.asarray(open_picture(folder / file).convert("RGB")) for file in load(folder).files])
+
+
+def angles(folder: Path) -> tuple[list[float], list[float]]:
+    azimuth, elevation, _ = load(folder).cameras.angles()
+    return [round(each) % 360 for each in azimuth.tolist()], [round(each, 3) for each in elevation.tolist()]
+
+
+def test_a_text_is_drawn_from_the_models_own_rig(here: Shell) -> None:
+    words = ("--prompt", "a red hat")
+    first = pixels(here, dream("mvdream"), *words)
+    assert angles(next(here.folder.glob("out*"))) == ([90, 180, 270, 0], [15.0] * 4)
+    changed = [
+        pixels(here, dream("mvdream"), *given)
+        for given in (
+            ("--prompt", "a green hat"),
+            (*words, "--negative", "green"),
+            (*words, "--guidance", "2"),
+            (*words, "-n", "3"),
+            (*words, "--slots", "2"),
+        )
+    ]
+    assert pixels(here, dream("mvdream"), *words) == first and len({first, *changed}) == 6
+
+
+def test_a_long_prompt_is_cut_and_told(here: Shell) -> None:
+    said = views(here, dream("mvdream"), "--prompt", "red hat " * 60 + "crown")
+    assert said.code == 0 and "the prompt is too long for the text encoder; this was cut off: " in said.err
+    assert "crown, 3d asset" in said.err
+
+
+def test_a_picture_leads_with_a_text_or_without(here: Shell) -> None:
+    model = dream("imagedream")
+    drawn = [
+        pixels(here, model, *words)
+        for words in (("p.png",), ("q.png",), ("p.png", "--prompt", "hat"), ("p.png", "--camera=0,5", "--camera=40,9"))
+    ]
+    assert len(set(drawn)) == 4
+    assert angles(min(here.folder.glob("out*"))) == ([90, 180, 270, 0], [5.0] * 4)
+
+
+@pytest.mark.parametrize("name", ["zero123", "stable-zero123"])
+def test_zero123_draws_from_anywhere_and_each_view_alone(here: Shell, name: str) -> None:
+    model = ("p.png", "--preset", name, "--guidance", "2")
+    two = pixels(here, tiny_zero123(), *model, "--camera=30,10", "--camera=90,-20")
+    assert len(two) == 2 * 32 * 32 * 3
+    one = pixels(here, tiny_zero123(), *model, "--camera=30,10")
+    apart = np.frombuffer(two, np.uint8)[: len(one)].astype(int) - np.frombuffer(one, np.uint8)
+    assert np.abs(apart).max() <= 1, "more views change none"
+    assert pixels(here, tiny_zero123(), *model, "--camera=31,10") != one
+    both = [pixels(here, tiny_zero123(), *model, "-n", "3", *words) for words in ((), ("--refine", "r"))[:1]]
+    assert len(both[0]) == 3 * 32 * 32 * 3
+
+
+def plus(folder: Path) -> Path:
+    """The folder of Zero123++, which says what it is, and how small."""
+    place = shutil.copytree(tiny_zero123plus(), folder / "plus")
+    (place / "safelight.json").write_text(json.dumps({"views": "zero123pp-1.2", "changes": {"size": 32}}))
+    return place
+
+
+def test_a_tile_is_cut_into_the_six_views_of_its_rig(here: Shell) -> None:
+    model = plus(here.folder)
+    drawn = [pixels(here, model, *words) for words in (("p.png",), ("q.png",), ("p.png", "--prompt", "hat"))]
+    assert len(set(drawn)) == 3 and len(drawn[0]) == 6 * 32 * 32 * 3
+    place = next(here.folder.glob("out*"))
+    assert angles(place) == ([30, 90, 150, 210, 270, 330], [20.0, -10.0] * 3)
+    for words, told in (
+        (("-n", "6"), "its own rig"),
+        (("--slots", "2"), "all at once"),
+        (("--prompt", "hat " * 90), "does not fit into the 77 places"),
+    ):
+        assert told in wrong(views(here, model, "p.png", *words, "-o", "none"))
+
+
+def test_domains_are_written_beside_the_colours(here: Shell) -> None:
+    said = views(here, dream("wonder3d"), "p.png", "--sampler", "ddim", "--steps", "2", "-o", "both", "--guidance", "2")
+    assert said.code == 0, said.err
+    places = [sorted(place.iterdir()) for place in (here.folder / "both/images", here.folder / "both/normals")]
+    assert [len(place) for place in places] == [6, 6]
+    colours, normals = (np.stack([np.asarray(open_picture(file)) for file in place]) for place in places)
+    assert colours.shape == normals.shape == (6, 32, 32, 3) and not np.array_equal(colours, normals)
+    length = np.linalg.norm(normals / 127.5 - 1.0, axis=-1)
+    assert np.abs(length - 1).max() < 0.02
+    assert load(here.folder / "both").cameras.projection == "orthographic"
+
+
+def test_what_a_model_does_not_read_is_refused_before_it_is_loaded(here: Shell) -> None:
+    Image.new("RGB", (32, 16)).save(here.folder / "wide.png")
+    (here.folder / "renders").mkdir()
+    for view in range(6):
+        picture(32, seed=view).save(here.folder / f"renders/{view:03d}.png")
+    mvdream, imagedream, wonder = dream("mvdream"), dream("imagedream"), dream("wonder3d")
+    begun = time.perf_counter()
+    for model, words, told in (
+        (mvdream, (), "draws what a text says"),
+        (mvdream, ("--prompt", " "), "draws what a text says"),
+        (mvdream, ("p.png", "--prompt", "hat"), "reads no picture"),
+        (mvdream, ("--prompt", "hat", "--normals", "renders"), "reads no normals"),
+        (imagedream, ("--prompt", "hat"), "draws views of a picture"),
+        (imagedream, ("wide.png",), "of another shape"),
+        (imagedream, ("p.png", "--preset", "mvdream"), "is imagedream by its safelight.json"),
+        (wonder, ("p.png", "--prompt", "hat"), "leave the prompt out"),
+        (wonder, ("p.png", "--negative", "hat"), "leave the negative prompt out"),
+        (wonder, ("p.png", "--camera=0,0"), "its own rig"),
+        (wonder, ("p.png", "--refine", "renders"), "leave the ones to refine out"),
+        (tiny_zero123(), ("p.png",), "say with --preset"),
+        (tiny_zero123(), ("p.png", "--preset", "zero124"), "zero123"),
+        (tiny_zero123(), ("p.png", "--preset", "facelift"), "not all of which are encoded here"),
+    ):
+        assert told in refused(views(here, model, *words, "-o", "none")), words
+    assert time.perf_counter() - begun < 5 and not (here.folder / "none").exists()
+
+
+def refused(said: Said) -> str:
+    """The one line of a command that failed: for what was asked, or for a file."""
+    assert said.code in (1, 2), said
+    return wrong(said, said.code)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "told"),
+    [
+        ("mvdream", "text_encoder", "has no text_encoder, by which MVDream"),
+        ("mvdream", "tokenizer", "has no tokenizer, by which MVDream"),
+        ("imagedream", "image_encoder", "has no image_encoder, by which ImageDream"),
+        ("wonder3d", "image_encoder", "has no image_encoder, by which Wonder3D"),
+        ("mvdream", "vae", "vae"),
+    ],
+)
+def test_a_folder_that_lacks_a_part_is_refused_by_its_name(here: Shell, name: str, part: str, told: str) -> None:
+    place = shutil.copytree(dream(name), here.folder / "lacking")
+    shutil.rmtree(place / part)
+    given = ("--prompt", "hat") if name == "mvdream" else ("p.png",)
+    assert told in refused(views(here, place, *given))
+
+
+def test_encoders_that_do_not_fit_are_refused(here: Shell) -> None:
+    place = shutil.copytree(dream("imagedream"), here.folder / "bent")
+    for part in ("config.json", "model.safetensors"):
+        shutil.copy(dream("wonder3d") / "image_encoder" / part, place / "image_encoder" / part)
+    told = refused(views(here, place, "p.png"))
+    assert "states of width 24 of the picture, the image encoder writes 16" in told
+    shutil.rmtree(place / "text_encoder")
+    shutil.copytree(dream("mvdream").parent / "sd1" / "text_encoder", place / "text_encoder")
+    assert "reads text of width 32, the text encoder writes 16" in refused(views(here, place, "p.png"))
