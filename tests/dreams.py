@@ -1,4 +1,4 @@
-"""Tiny released folders of MVDream, ImageDream and Wonder3D: networks that stand beside a reference, and encoders."""
+"""Tiny released folders of MVDream, ImageDream, Wonder3D, Era3D and FaceLift: networks of references, and encoders."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from safelight.encoders.clip_vision import ClipVision, ClipVisionConfig
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.multiview import model
 from safelight.multiview.presets import Preset, preset
+from safelight.multiview.unclip import Normalizer
 from safelight.weights.save import save
 from tests.models import EDGE, randomise, tiny
 from tests.parity import domains, views
 from tests.variations import PIXELS, VISION
 
-WEIGHTS = "model.safetensors"
-DOMAINS = ("wonder3d",)
+DOMAINS = ("wonder3d", "era3d", "era3d-ortho", "facelift")
 """Those whose references stand in `tests.parity.domains`."""
 
 
@@ -44,12 +44,17 @@ def dream(name: str) -> Path:
     unet = domains.fork(network.told) if name in DOMAINS else {"_class_name": "UNet2DConditionModel"}
     config = unet if name in DOMAINS else {**unet, **views.config(network.told)}
     written(folder / "unet", config, "diffusion_pytorch_model.safetensors", network.tensors())
-    if network.told.prompted:
+    if "text" in network.told.inputs:
         _text(folder)
     else:
         shutil.rmtree(folder / "tokenizer")
     if network.told.pictured:
         _image(folder, network.told)
+    if network.told.picture == "time":
+        _noising(folder, network.told.hidden)
+    plan = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    plan |= {"prediction_type": network.told.prediction}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(plan), encoding="utf-8")
     notes = {"views": name, "changes": {"size": EDGE}}
     (folder / "safelight.json").write_text(json.dumps(notes), encoding="utf-8")
     return folder
@@ -82,13 +87,22 @@ def _text(folder: Path) -> None:
 
 
 def _image(folder: Path, told: Preset) -> None:
-    width = {"hidden_size": views.HIDDEN} if told.tokens else {"projection_dim": views.TEXT}
+    projected = told.hidden if told.picture == "time" else views.TEXT
+    width = {"hidden_size": views.HIDDEN} if told.tokens else {"projection_dim": projected}
     config = {**VISION, **width, "hidden_act": "gelu"}
     _network(folder / "image_encoder", ClipVision(ClipVisionConfig.from_dict(config)), config)
     (folder / "feature_extractor").mkdir()
     (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(PIXELS), encoding="utf-8")
 
 
-def _network(folder: Path, network: nn.Module, config: dict[str, Any]) -> None:
+def _noising(folder: Path, width: int) -> None:
+    _network(folder / "image_normalizer", Normalizer(width), {"embedding_dim": width}, "diffusion_pytorch_model")
+    (folder / "image_noising_scheduler").mkdir()
+    plan = {"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2", "clip_sample": True}
+    place = folder / "image_noising_scheduler" / "scheduler_config.json"
+    place.write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _network(folder: Path, network: nn.Module, config: dict[str, Any], stem: str = "model") -> None:
     randomise(network, seed=len(folder.name))
-    written(folder, config, WEIGHTS, dict(network.state_dict()))
+    written(folder, config, f"{stem}.safetensors", dict(network.state_dict()))

@@ -18,6 +18,7 @@ from safelight.core.camera import Camera
 from safelight.errors import RequestError
 from safelight.figurines.render import portrait_camera
 from safelight.generate.picture import to_tensor
+from safelight.multiview.captions import captions
 from safelight.multiview.encode import ENCODERS, encoder
 from safelight.multiview.model import ViewModel
 from safelight.multiview.network import Conditions, beside
@@ -65,8 +66,7 @@ def _check_cameras(preset: Preset, name: str, cameras: Camera) -> None:
     """RequestError for other views than the model has, where it is told none; they may all be turned together."""
     if preset.free:
         return
-    own = rig(preset.rig).cameras(dtype=torch.float64)
-    asked = cameras.to(torch.float64, "cpu")
+    own, asked = rig(preset.rig).cameras(), cameras.to(torch.float32, "cpu")
     if asked.shape == own.shape:
         (around, up, _), (turned, high, _) = asked.angles(), own.angles()
         turns = (around - around[0] - turned + turned[0] + 180.0) % 360.0 - 180.0
@@ -140,10 +140,13 @@ def conditions(model: ViewModel, request: ViewRequest) -> tuple[Conditions, Tens
     stands = beside(parts)
     if not preset.slot:
         stands.pop("beside_reference", None)
-    context, negative = _context(model, request, None if seen is None else seen.projected, device)
+    projected = None if seen is None else seen.projected
+    context, negative = _context(model, request, projected, device)
+    noising = model.readers.noising
     return Conditions(
         context=context,
         cameras=_cameras(preset, request.cameras, device) if preset.camera and not preset.maps else None,
+        embedding=None if noising is None or projected is None else noising.tell(projected, request.seed).float(),
         hidden=seen.hidden[-2].float() if seen is not None and preset.tokens else None,
         reference=latents if preset.slot else None,
         **stands,
@@ -153,10 +156,14 @@ def conditions(model: ViewModel, request: ViewRequest) -> tuple[Conditions, Tens
 def _context(
     model: ViewModel, request: ViewRequest, projected: Tensor | None, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What stands where the U-Net reads a text, and what stands there where guidance leads away from a text."""
+    """What stands where the U-Net reads a text: [1, M, X], or [1, S, M, X], each slot its own; and what stands there
+    where guidance leads away from a text."""
     if model.preset.prompted:
         each = model.readers.read(texts(model.preset, request)).float()
         return each[:1], each[1:]
+    if model.readers.text is not None:
+        own = model.readers.read(captions(model.preset.domains))[None].float()
+        return own, own
     if projected is not None:
         return projected[:, None].float(), projected[:, None].float()
     zeros = torch.zeros(1, 1, model.width, device=device)

@@ -134,7 +134,7 @@ def named(folder: Path, name: str = "") -> Preset:
         )
     chosen = varied(preset(told), notes.get("changes", {}), str(folder / NOTES))
     needs = ENCODERS[chosen.camera].needs if chosen.camera else ""
-    if chosen.picture == "time" or needs not in NEEDS or (needs and NEEDS[needs] != chosen.picture):
+    if needs not in NEEDS or (needs and NEEDS[needs] != chosen.picture):
         raise ConfigError(
             f"{folder}: {chosen.title} reads {', '.join(chosen.inputs)}, not all of which are encoded here; in Python, "
             "safelight.multiview has its network"

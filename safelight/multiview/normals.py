@@ -1,6 +1,7 @@
 """Normals that a network has drawn, turned into the axes of each view's own camera.
 
-Axes: V views, H W pixels, last axis x y z.
+Axes: V views, H W pixels, last axis x y z. Wonder3D and Era3D tell normals in the axes of the first camera, as the code
+says that makes surfaces of them (issue 99 of the one, ``instant-nsr-pl/datasets/ortho.py`` of both).
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from safelight.families.family import Prompt
 from safelight.families.sd.parts import Reader, fitting
 from safelight.families.sd.wiring import read_text
 from safelight.multiview.presets import Preset
+from safelight.multiview.unclip import Noising, load_noising
 from safelight.weights.folder import weight_files
 
 TEXT, WORDS, IMAGE, PIXELS = "text_encoder", "tokenizer", "image_encoder", "feature_extractor"
@@ -33,17 +34,20 @@ class Readers:
 
     Attributes:
         text: of prompts; None where none is read. viewer: of the portrait; None where CLIP does not see it.
+        noising: of CLIP's projection, where that is told beside the time.
         files: every file that was read.
     """
 
     text: Reader | None = None
     viewer: Viewer | None = None
+    noising: Noising | None = None
     files: tuple[Path, ...] = ()
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
         """Every network."""
-        return tuple(each.encoder for each in (self.text, self.viewer) if each is not None)
+        encoders = [each.encoder for each in (self.text, self.viewer) if each is not None]
+        return (*encoders, *([self.noising.normalizer] if self.noising else []))
 
     @torch.no_grad()
     def read(self, texts: Sequence[str]) -> Tensor:
@@ -68,7 +72,7 @@ def load_readers(folder: Path, preset: Preset, width: int) -> Readers:
         WeightsError: one is missing or damaged; the message says which. ConfigError: it is of another kind, or does
             not say what the network reads.
     """
-    text = viewer = None
+    text = viewer = noising = None
     files: tuple[Path, ...] = ()
     if "text" in preset.inputs and not preset.figure:
         text = _text(folder, preset, width)
@@ -77,7 +81,10 @@ def load_readers(folder: Path, preset: Preset, width: int) -> Readers:
     if preset.tokens or preset.picture:
         viewer = _viewer(folder, preset, width)
         files += viewer.files
-    return Readers(text, viewer, files)
+    if preset.picture == "time":
+        noising = load_noising(folder, preset.hidden, preset.title)
+        files += noising.files
+    return Readers(text, viewer, noising, files)
 
 
 def _text(folder: Path, preset: Preset, width: int) -> Reader:

@@ -52,6 +52,7 @@ def run(
     guidance: Guidance,
     *,
     begun: Tensor | None = None,
+    width: int = 0,
     start: Callable[[Tensor, list[Level]], Tensor] | None = None,
 ) -> Job:
     """The run that draws one set.
@@ -60,6 +61,7 @@ def run(
         levels: to visit, noisiest first.
         conds: what each branch of the guidance is told, one row each; "uncond" is of ``Preset.led_away``.
         begun: clean views [1, Z, V, h, w], of which the start keeps as much as the first level does; None: nothing.
+        width: rows of each network call; 0 for as many as there are branches here, even where one is not asked.
         start: (unit noise, levels) -> the state in which a run begins that is not begun; None: sigma times the noise.
     """
     unit, (alpha, sigma, _) = noise.start(), levels[0]
@@ -74,5 +76,5 @@ def run(
         noise=noise,
         guidance=guidance,
         conds=conds,
-        width=len(conds),
+        width=width or len(conds),
     )

@@ -1,4 +1,4 @@
-"""``safelight views`` with released models: from a text, a picture or both, from a rig of their own or from anywhere."""
+"""``safelight views`` with released models: of a text, a picture or both, from their own rig or from anywhere."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def here(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def views(shell: Shell, model: Path, *words: str) -> Said:
-    steps = [] if "--sampler" in words else ["--steps", "2"]
-    return shell.run("views", *words, "-m", str(model), *steps)
+    return shell.run("views", *words, "-m", str(model), "--steps", "2")
 
 
 def pixels(shell: Shell, model: Path, *words: str) -> bytes:
@@ -94,8 +93,7 @@ def test_zero123_draws_from_anywhere_and_each_view_alone(here: Shell, name: str)
     apart = np.frombuffer(two, np.uint8)[: len(one)].astype(int) - np.frombuffer(one, np.uint8)
     assert np.abs(apart).max() <= 1, "more views change none"
     assert pixels(here, tiny_zero123(), *model, "--camera=31,10") != one
-    both = [pixels(here, tiny_zero123(), *model, "-n", "3", *words) for words in ((), ("--refine", "r"))[:1]]
-    assert len(both[0]) == 3 * 32 * 32 * 3
+    assert len(pixels(here, tiny_zero123(), *model)) == 8 * 32 * 32 * 3
 
 
 def plus(folder: Path) -> Path:
@@ -119,8 +117,9 @@ def test_a_tile_is_cut_into_the_six_views_of_its_rig(here: Shell) -> None:
         assert told in wrong(views(here, model, "p.png", *words, "-o", "none"))
 
 
-def test_domains_are_written_beside_the_colours(here: Shell) -> None:
-    said = views(here, dream("wonder3d"), "p.png", "--sampler", "ddim", "--steps", "2", "-o", "both", "--guidance", "2")
+@pytest.mark.parametrize("name", ["wonder3d", "era3d-ortho"])
+def test_domains_are_written_beside_the_colours(here: Shell, name: str) -> None:
+    said = views(here, dream(name), "p.png", "--guidance", "2,2,2,3,2,2", "-o", "both")
     assert said.code == 0, said.err
     places = [sorted(place.iterdir()) for place in (here.folder / "both/images", here.folder / "both/normals")]
     assert [len(place) for place in places] == [6, 6]
@@ -131,11 +130,20 @@ def test_domains_are_written_beside_the_colours(here: Shell) -> None:
     assert load(here.folder / "both").cameras.projection == "orthographic"
 
 
+def test_a_head_is_drawn_in_colours_alone(here: Shell) -> None:
+    assert len({pixels(here, dream("facelift"), name) for name in ("p.png", "q.png")}) == 2
+    places = list(here.folder.glob("out*"))
+    assert angles(places[0])[0] == [0, 45, 90, 180, 270, 315] and not (places[0] / "normals").exists()
+
+
 def test_what_a_model_does_not_read_is_refused_before_it_is_loaded(here: Shell) -> None:
     Image.new("RGB", (32, 16)).save(here.folder / "wide.png")
     (here.folder / "renders").mkdir()
     for view in range(6):
         picture(32, seed=view).save(here.folder / f"renders/{view:03d}.png")
+    turned = here.folder / "turned"
+    turned.mkdir()
+    (turned / "safelight.json").write_text('{"views": "mvdream", "changes": {"camera": "zero123"}}')
     mvdream, imagedream, wonder = dream("mvdream"), dream("imagedream"), dream("wonder3d")
     begun = time.perf_counter()
     for model, words, told in (
@@ -152,7 +160,7 @@ def test_what_a_model_does_not_read_is_refused_before_it_is_loaded(here: Shell) 
         (wonder, ("p.png", "--refine", "renders"), "leave the ones to refine out"),
         (tiny_zero123(), ("p.png",), "say with --preset"),
         (tiny_zero123(), ("p.png", "--preset", "zero124"), "zero123"),
-        (tiny_zero123(), ("p.png", "--preset", "facelift"), "not all of which are encoded here"),
+        (turned, ("--prompt", "hat"), "not all of which are encoded here"),
     ):
         assert told in refused(views(here, model, *words, "-o", "none")), words
     assert time.perf_counter() - begun < 5 and not (here.folder / "none").exists()
@@ -171,6 +179,9 @@ def refused(said: Said) -> str:
         ("mvdream", "tokenizer", "has no tokenizer, by which MVDream"),
         ("imagedream", "image_encoder", "has no image_encoder, by which ImageDream"),
         ("wonder3d", "image_encoder", "has no image_encoder, by which Wonder3D"),
+        ("facelift", "text_encoder", "has no text_encoder, by which FaceLift"),
+        ("facelift", "image_normalizer", "has no image_normalizer, by which FaceLift"),
+        ("facelift", "image_noising_scheduler", "has no image_noising_scheduler, by which FaceLift"),
         ("mvdream", "vae", "vae"),
     ],
 )

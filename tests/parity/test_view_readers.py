@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from PIL import Image
 from torch import Tensor
 
 from safelight.core.camera import Camera
-from safelight.core.noise import start_noise
+from safelight.core.noise import draw as keyed
+from safelight.core.noise import key, start_noise
 from safelight.generate.views import Seen, ViewRequest, draw
 from safelight.multiview import readers
 from safelight.multiview.model import ViewModel, load, named
@@ -31,12 +34,12 @@ from safelight.multiview.rig import rig
 from safelight.runtime.device import pick
 from tests.dreams import dream, reference, small
 from tests.generate.scenes import picture
-from tests.parity import test_zero123
+from tests.parity import domains, test_zero123
 from tests.parity.networks import BARS, difference
 from tests.zero123 import tiny_zero123
 
 BAR = BARS[torch.float32]
-SEED, STEPS, SCALE, EDGE = 7, 4, 5.0, 32
+SEED, STEPS, SCALE, EDGE = 7, 2, 5.0, 32
 TEXT, NEGATIVE = "a person with green hair", "red hat"
 TURNS = {"mvdream": (15.0, (90, 180, 270, 0)), "imagedream": (5.0, (90, 180, 270, 0))}
 """Elevation and azimuths of the released scripts."""
@@ -45,6 +48,8 @@ TURNS = {"mvdream": (15.0, (90, 180, 270, 0)), "imagedream": (5.0, (90, 180, 270
 @pytest.fixture(autouse=True)
 def sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
+    monkeypatch.setattr(domains, "H", 8)  # the reference of rows is told its grid
+    monkeypatch.setattr(domains, "W", 8)
 
 
 def see_through() -> Image.Image:
@@ -151,6 +156,8 @@ def told_of(name: str) -> tuple[Conditions, Conditions]:
         )
         assert cond.shown is not None
         return replace(cond, context=0 * cond.context, shown=0 * cond.shown), cond
+    if name in ("era3d", "facelift"):
+        return unclip(name)
     cond = Conditions(read(name, f"{TEXT}, 3d asset"), poses(*TURNS[name]))
     away = replace(cond, context=read(name, NEGATIVE))
     if name == "imagedream":
@@ -159,6 +166,27 @@ def told_of(name: str) -> tuple[Conditions, Conditions]:
         cond = replace(cond, hidden=states, reference=latents)
         away = replace(away, hidden=torch.zeros_like(states), reference=torch.zeros_like(latents))
     return away, cond
+
+
+def unclip(name: str) -> tuple[Conditions, Conditions]:
+    """With the reference's own normaliser and noise, at its level 0."""
+    folder, (clip, latents) = dream(name), seen(name, 255)
+    normalizer = StableUnCLIPImageNormalizer.from_pretrained(folder / "image_normalizer").double()
+    plan = diffusers.DDPMScheduler.from_pretrained(folder / "image_noising_scheduler")
+    level, embeds = torch.tensor([0]), normalizer.scale(clip.image_embeds)
+    noise = keyed(key(SEED, "projection"), (embeds.shape[1],)).double()
+    noisy = normalizer.unscale(plan.add_noise(embeds, timesteps=level, noise=noise))
+    label = get_timestep_embedding(level, embeds.shape[1], flip_sin_to_cos=True, downscale_freq_shift=0)
+    maps = {"era3d": ("normal", "color"), "facelift": ("color",)}[name]
+    words = [
+        f"a rendering image of 3D models, {view} view, {kind} map."
+        for kind in maps
+        for view in ("front", "front_right", "right", "back", "left", "front_left")
+    ]
+    context = torch.cat([read(name, each) for each in words])[None]
+    shown = latents[:, :, None].expand(-1, -1, len(words), -1, -1).contiguous()
+    cond = Conditions(context, embedding=torch.cat([noisy, label.double()], 1), shown=shown)
+    return replace(cond, embedding=torch.zeros(1, 2 * embeds.shape[1]).double(), shown=torch.zeros_like(shown)), cond
 
 
 WONDER = {
@@ -176,7 +204,7 @@ WONDER = {
 def theirs(name: str) -> tuple[Tensor, Tensor]:
     """The latents of all slots, and each of them decoded."""
     known, network, (away, cond) = parts(name), reference(name), told_of(name)
-    slots = 12 if name == "wonder3d" else 4
+    slots = {"wonder3d": 12, "era3d": 12, "facelift": 6}.get(name, 4)
     x = torch.stack([start_noise(SEED, (4, 8, 8), slot) for slot in range(slots)], 2).double()
     plan = known["plan"]
     plan.set_timesteps(STEPS)
@@ -187,7 +215,7 @@ def theirs(name: str) -> tuple[Tensor, Tensor]:
     return x, torch.cat(decoded)
 
 
-@pytest.mark.parametrize("name", ["mvdream", "imagedream", "wonder3d"])
+@pytest.mark.parametrize("name", ["mvdream", "imagedream", "wonder3d", "era3d", "facelift"])
 def test_views_are_drawn_as_by_the_stock_parts(name: str) -> None:
     last, (latents, colours) = drawn(name), theirs(name)
     assert difference(last.latents, latents) <= BAR
