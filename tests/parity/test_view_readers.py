@@ -6,10 +6,13 @@ Encoders, autoencoder and schedule are those of transformers and diffusers, netw
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -34,9 +37,10 @@ from safelight.multiview.rig import rig
 from safelight.runtime.device import pick
 from tests.dreams import dream, reference, small
 from tests.generate.scenes import picture
-from tests.parity import domains, test_zero123
+from tests.parity import domains, test_zero123, test_zero123plus
 from tests.parity.networks import BARS, difference
 from tests.zero123 import tiny_zero123
+from tests.zero123plus import tiny_zero123plus
 
 BAR = BARS[torch.float32]
 SEED, STEPS, SCALE, EDGE = 7, 2, 5.0, 32
@@ -262,3 +266,21 @@ def test_zero123s_views_are_drawn_as_by_the_stock_parts() -> None:
     *_, other = draw(made, replace(asked, own_camera=None))
     assert difference(other.latents, test_zero123.right()) > 1e3 * BAR
     assert named(tiny_zero123(), "zero123").size == 256 and made.preset.size == EDGE
+
+
+def test_zero123pluss_tile_is_drawn_as_by_the_stock_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = shutil.copytree(tiny_zero123plus(), tmp_path / "plus")
+    (place / "safelight.json").write_text('{"views": "zero123pp-1.2", "changes": {"size": 32}}')
+    (place / "scheduler" / "scheduler_config.json").write_text(json.dumps(test_zero123plus.DDIM))
+    made = load(place, pick("cpu"))
+    for module in made.modules:
+        module.double()
+    start = torch.stack([start_noise(SEED, (4, 8, 8), view) for view in range(6)], 2).double()
+    monkeypatch.setattr(test_zero123plus, "START", start)
+    latents, colours = test_zero123plus.theirs.__wrapped__(SCALE)
+    cameras = rig("zero123pp-1.2").cameras(EDGE)
+    asked = ViewRequest(test_zero123plus.see_through(), cameras, steps=4, guidance=SCALE, seed=SEED, sampler="ddim")
+    *_, last = draw(made, asked)
+    assert difference(last.latents, test_zero123plus.of_the_tile(latents, 8)) <= BAR
+    wanted = ((test_zero123plus.of_the_tile(colours, EDGE)[0].clamp(-1, 1) + 1) * 127.5).permute(1, 2, 3, 0)
+    assert np.abs(last.pictures() - wanted.numpy()).max() < 0.51
