@@ -19,12 +19,13 @@ ANYWHERE = 1.8
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``-n``, ``--rig`` and ``--camera``."""
+    """Add ``-n``, ``--rig``, ``--camera`` and ``--elevation``."""
     add = parser.add_argument
     around = f"views all around at one height, 1 to 64; by default the model's own rig, or {COUNT}"
     add("-n", "--count", type=int, metavar="N", help=around)
     add("--rig", metavar="NAME", help="the angles of a published model's views, such as zero123pp-1.2")
     add("--camera", metavar="AZ,EL", action="append", help="azimuth and elevation in degrees, such as 30,6; repeatable")
+    add("--elevation", type=float, metavar="D", help="of the portrait's camera in degrees, for models that are told it")
 
 
 def chosen(args: argparse.Namespace, preset: Preset) -> Camera:
@@ -49,6 +50,22 @@ def chosen(args: argparse.Namespace, preset: Preset) -> Camera:
     if preset.figure:
         _doubt([elevation for _, elevation in places])
     return _orbit(places, preset)
+
+
+def portrait(args: argparse.Namespace) -> Camera | None:
+    """Where the portrait was taken from: in front, as far away as the views; None where nothing says how high.
+
+    Raises:
+        RequestError: no angle between straight below and straight above.
+    """
+    from safelight.core.camera import Camera
+    from safelight.multiview.zero123.model import FOV
+
+    if args.elevation is None:
+        return None
+    if not -90 <= args.elevation <= 90:
+        raise RequestError(f"--elevation is an angle from -90 to 90 degrees, not {args.elevation:g}")
+    return Camera.orbit(0.0, args.elevation, distance=ANYWHERE, fov=FOV, size=64)
 
 
 def target(preset: Preset) -> tuple[float, float, float]:

@@ -131,6 +131,7 @@ def _request(args: argparse.Namespace, portrait: Image | None, cameras: Camera) 
         shift=_shift(args.shift),
         prompt=args.prompt,
         negative=args.negative,
+        own_camera=viewpoints.portrait(args),
     )
 
 
