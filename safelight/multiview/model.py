@@ -33,7 +33,7 @@ from safelight.multiview.zero123plus.model import Remembering, Zero123Plus
 from safelight.runtime.device import Place
 from safelight.vae.kl import AutoencoderKL
 from safelight.vae.latent import LatentSpec
-from safelight.weights.folder import read_json, weight_files
+from safelight.weights.folder import PACKAGE, check_links, read_json, weight_files
 from safelight.weights.sound import unsound
 
 NOTES = "safelight.json"
@@ -116,11 +116,14 @@ def named(folder: Path, name: str = "") -> Preset:
         name: of the preset, for a folder that names none, as those of others do.
 
     Raises:
-        WeightsError: no folder. ConfigError: it names no preset, another one, or one that nothing here can tell what it
-            reads. UnknownNameError: there is no such preset.
+        WeightsError: no folder, or a link in it leads elsewhere.
+        ConfigError: it names no preset, another one, or one that nothing here can tell what it reads.
+        UnknownNameError: there is no such preset.
     """
     if not folder.is_dir():
         raise WeightsError(f"{folder}: is no folder; a model of views is one with unet, vae and scheduler")
+    if PACKAGE not in folder.absolute().parents:  # some installers make every file of a package a link
+        check_links(folder)
     notes = read_json(folder / NOTES) if (folder / NOTES).is_file() else {}
     told = notes.get("views")
     if name and told not in (None, name):
@@ -132,7 +135,10 @@ def named(folder: Path, name: str = "") -> Preset:
             f"{folder}: names no preset of views in {NOTES}; it is to be what '{made}' published, or say with --preset "
             "which model it is"
         )
-    chosen = varied(preset(told), notes.get("changes", {}), str(folder / NOTES))
+    changes = notes.get("changes", {})
+    if not isinstance(changes, dict):
+        raise ConfigError(f"{folder / NOTES}: changes are a table of a preset's facts, not {str(changes)[:60]}")
+    chosen = varied(preset(told), changes, str(folder / NOTES))
     needs = ENCODERS[chosen.camera].needs if chosen.camera else ""
     if needs not in NEEDS or (needs and NEEDS[needs] != chosen.picture):
         raise ConfigError(

@@ -215,6 +215,22 @@ def test_a_folder_that_lacks_a_part_is_refused_by_its_name(here: Shell, name: st
     assert told in refused(views(here, place, *given))
 
 
+def test_folders_of_strangers_are_read_with_care(here: Shell) -> None:
+    place = shutil.copytree(dream("mvdream"), here.folder / "strange")
+    for notes, told in (
+        ({"views": ["mvdream"]}, "names no preset"),
+        ({"views": "mvdream", "changes": 3}, "changes are a table"),
+        ({"views": "mvdream", "changes": {"rig": "era3d6"}}, "rig cannot be changed"),
+        ({"views": "mvdraem"}, "mvdream"),
+    ):
+        (place / "safelight.json").write_text(json.dumps(notes))
+        assert told in refused(views(here, place, "--prompt", "hat")), notes
+    (here.folder / "elsewhere").write_text("{}")
+    (place / "safelight.json").unlink()
+    (place / "safelight.json").symlink_to(here.folder / "elsewhere")
+    assert "leads out of the model's folder" in refused(views(here, place, "--prompt", "hat"))
+
+
 def test_encoders_that_do_not_fit_are_refused(here: Shell) -> None:
     place = shutil.copytree(dream("imagedream"), here.folder / "bent")
     for part in ("config.json", "model.safetensors"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,12 +28,16 @@ from torch import Tensor
 from safelight.core.camera import Camera
 from safelight.core.noise import draw as keyed
 from safelight.core.noise import key, start_noise
+from safelight.encoders.clip_vision import ClipVisionOutput
+from safelight.encoders.viewer import Viewer
+from safelight.generate import telling
 from safelight.generate.views import Seen, ViewRequest, draw
 from safelight.multiview import readers
 from safelight.multiview.model import ViewModel, load, named
 from safelight.multiview.network import Conditions
 from safelight.multiview.presets import Preset, preset
 from safelight.multiview.rig import rig
+from safelight.multiview.unclip import Noising
 from safelight.runtime.device import pick
 from tests.dreams import dream, reference, small
 from tests.generate.scenes import picture
@@ -240,6 +244,47 @@ def test_what_is_told_otherwise_would_show(change: dict[str, Any], monkeypatch: 
     if "prompt" in change:
         monkeypatch.setattr(readers.Readers, "read", lambda self, texts: _plain(self, texts))
     assert difference(drawn("imagedream", **change).latents, theirs("imagedream")[0]) > 1e3 * BAR
+
+
+def _over_white(patch: pytest.MonkeyPatch) -> None:
+    right = telling.over
+    patch.setattr(telling, "over", lambda shown, background: right(shown, 1.0))
+
+
+def _last_layer(patch: pytest.MonkeyPatch) -> None:
+    right = Viewer.see
+
+    def wrong(self: Viewer, pictures: Sequence[Image.Image]) -> ClipVisionOutput:
+        made = right(self, pictures)
+        return made._replace(hidden=(*made.hidden, made.hidden[-1]))
+
+    patch.setattr(Viewer, "see", wrong)
+
+
+def _views_swapped(patch: pytest.MonkeyPatch) -> None:
+    right = telling.captions
+    patch.setattr(telling, "captions", lambda domains: right(domains)[::-1])
+
+
+def _level_first(patch: pytest.MonkeyPatch) -> None:
+    right = Noising.tell
+    patch.setattr(Noising, "tell", lambda self, seen, seed: right(self, seen, seed).roll(seen.shape[1], 1))
+
+
+WRONG = {
+    _over_white: "imagedream",
+    _last_layer: "imagedream",
+    _views_swapped: "facelift",
+    _level_first: "facelift",
+}
+
+
+@pytest.mark.parametrize(("mistake", "name"), WRONG.items())
+def test_what_is_wrongly_encoded_would_show(
+    mistake: Callable[[pytest.MonkeyPatch], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistake(monkeypatch)
+    assert difference(drawn(name).latents, theirs(name)[0]) > 1e3 * BAR
 
 
 _read = readers.Readers.read
