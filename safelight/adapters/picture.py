@@ -42,6 +42,16 @@ def check_hint(picture: Image.Image, size: tuple[int, int], what: str) -> None:
         )
 
 
+def over(picture: Image.Image, background: float) -> Image.Image:
+    """A picture of any mode as RGB, what is transparent over a grey from 0, black, to 1, white."""
+    if "A" not in picture.getbands() and picture.info.get("transparency") is None:
+        return picture.convert("RGB")
+    seen = picture.convert("RGBA")
+    made = Image.new("RGB", seen.size, (round(255 * background),) * 3)
+    made.paste(seen, mask=seen.getchannel("A"))
+    return made
+
+
 def to_hint(picture: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
     """A picture as [1, channels, H, W] in [0, 1], fitted to ``size`` (width, height; Lanczos) where it differs."""
     seen = flat(picture)

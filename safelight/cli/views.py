@@ -1,14 +1,15 @@
-"""``safelight views``: draws views of a person from a portrait, as a folder that other programs read."""
+"""``safelight views``: draws views of one thing from a picture, a text or both, as a folder for other programs."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safelight.cli import output, rigged, values
+from safelight.cli import output, values, viewpoints
 from safelight.errors import ExistsError, FileError, RequestError, UnknownNameError
 from safelight.weights.folder import typed
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from safelight.multiview.model import ViewModel
 
 DEFAULT = "figurines-views"
-COUNT = 8
 FRAME_MS = 120
 NORMALS = "portrait.png"
 """The file in the folder of normals that is of the portrait."""
@@ -31,14 +31,16 @@ NORMALS = "portrait.png"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``views``."""
     add = parser.add_argument
-    add("portrait", metavar="PORTRAIT", help="a picture of a figurine from in front, on a plain background")
+    shown = "a picture from in front, on a plain background, of a figurine or of what the model draws; none for a text"
+    add("portrait", metavar="PORTRAIT", nargs="?", help=shown)
     add("-m", "--model", metavar="MODEL", default=DEFAULT, help="a model of views, by name or folder")
-    add("-n", "--count", type=int, metavar="N", help=f"views all around at one height, 1 to 64; {COUNT} by default")
-    add("--rig", metavar="NAME", help="the angles of a published model's views, such as zero123pp-1.2")
-    add("--camera", metavar="AZ,EL", action="append", help="azimuth and elevation in degrees, such as 30,6; repeatable")
+    add("--preset", metavar="NAME", help="which published model it is, for a folder that does not say, such as mvdream")
+    add("--prompt", metavar="TEXT", help="what to draw, or what the portrait shows, for models that read a text")
+    add("--negative", metavar="TEXT", help="what to lead away from, for the same models")
+    viewpoints.arguments(parser)
     add("--normals", metavar="DIR", help=f"coarse normals of the views, 000.png and on, and {NORMALS}")
     add("--steps", type=int, metavar="N", help="steps; by default the model's own")
-    add("--guidance", metavar="S[,S...]", help="how much the portrait leads, all views or each; else the model's own")
+    add("--guidance", metavar="S[,S...]", help="how much portrait and prompt lead, all views or each; else the model's")
     add("--normals-guidance", metavar="S[,S...]", help="how much the normals lead, apart from the portrait")
     add("--refine", metavar="DIR", help="begin from pictures of the views, such as renders, 000.png and on")
     add("--strength", type=float, metavar="S", help="of --refine: how much of them is forgotten, above 0 to 1 (all)")
@@ -57,55 +59,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw, and write a folder with pictures, mattes, cameras and a sheet."""
     from safelight.generate.file import open_picture
+    from safelight.generate.telling import check
     from safelight.generate.views import of_a_figure
     from safelight.multiview.export.table import ready
-    from safelight.multiview.model import load
+    from safelight.multiview.model import load, named
     from safelight.runtime.device import pick
 
     if args.turntable and Path(args.turntable).suffix.lower() != ".gif":
         raise RequestError(f"--turntable writes a GIF; let its name end in .gif, not {Path(args.turntable).name!r}")
-    folder, cameras = typed(args.output), _cameras(args)
+    folder, place = typed(args.output), located(args.model)
+    preset = named(place, args.preset or "")
+    cameras = viewpoints.chosen(args, preset)
     ready(cameras, folder, args.export)
     if args.turntable:
         output.reachable(typed(args.turntable).parent)
         if typed(args.turntable).exists():
             raise ExistsError(f"{typed(args.turntable)}: exists; name another with --turntable")
-    portrait = of_a_figure(open_picture(args.portrait))
-    model = load(located(args.model), pick(args.device))
-    drawn = _drawn(args, model, _request(args, portrait, cameras.resized(model.preset.size)))
-    return _written(args, model, folder, cameras.resized(model.preset.size), drawn)
-
-
-def _cameras(args: argparse.Namespace) -> Camera:
-    """Where the views are taken from: at the portrait's distance, with its lens, which is how the models learned."""
-    import torch
-
-    from safelight.core.camera import Camera
-    from safelight.figurines.render import PORTRAIT
-    from safelight.multiview.bounds import MOST_VIEWS
-    from safelight.multiview.rig import rig
-    from safelight.train.views.scenes import ELEVATIONS
-
-    if sum(given is not None for given in (args.count, args.rig, args.camera)) > 1:
-        raise RequestError("-n, --rig and --camera each say where views are taken from; give one of them")
-    count = COUNT if args.count is None else args.count
-    if not 1 <= count <= MOST_VIEWS:
-        raise RequestError(f"-n is a number from 1 to {MOST_VIEWS}, not {count}")
-    places = [(360.0 * view / count, PORTRAIT["elevation"]) for view in range(count)]
-    if args.rig:
-        azimuth, elevation, _ = rig(args.rig).cameras(None).angles()
-        places = list(zip(azimuth.tolist(), elevation.tolist(), strict=True))
-        print("views are drawn at the portrait's distance and with its lens, at the rig's angles", file=sys.stderr)
-    if args.camera:
-        places = [rigged.angles(text, "--camera") for text in args.camera]
-    azimuths, elevations = torch.tensor(places).unbind(-1)
-    low, high = ELEVATIONS
-    beyond = [f"{e:g}" for e in elevations.tolist() if not low <= e <= high]
-    if beyond:
-        told = f"{low:g} to {high:g}"
-        print(f"cameras at {', '.join(beyond)} degrees: trained on {told}; expect these to be worse", file=sys.stderr)
-    distance, fov, target = (PORTRAIT[name] for name in ("distance", "fov", "target"))
-    return Camera.orbit(azimuths, elevations, distance=distance, fov=fov, size=64, target=target)
+    portrait = None if args.portrait is None else open_picture(args.portrait)
+    request = _request(args, portrait, cameras)
+    check(preset, place.name, request)
+    if portrait is not None and preset.figure:
+        of_a_figure(portrait)
+    model = load(place, pick(args.device), args.preset or "")
+    cameras = cameras.resized(model.preset.size)
+    return _written(args, model, folder, cameras, _drawn(args, model, replace(request, cameras=cameras)))
 
 
 def located(name: str) -> Path:
@@ -124,7 +101,7 @@ def located(name: str) -> Path:
     return place
 
 
-def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> ViewRequest:
+def _request(args: argparse.Namespace, portrait: Image | None, cameras: Camera) -> ViewRequest:
     from safelight.generate.file import open_picture
     from safelight.generate.views import ViewRequest
 
@@ -146,6 +123,9 @@ def _request(args: argparse.Namespace, portrait: Image, cameras: Camera) -> View
         strength=args.strength,
         slots=args.slots,
         shift=_shift(args.shift),
+        prompt=args.prompt,
+        negative=args.negative,
+        own_camera=viewpoints.portrait(args),
     )
 
 
@@ -183,6 +163,8 @@ def _drawn(args: argparse.Namespace, model: ViewModel, request: ViewRequest) -> 
     if settled.strength is not None:
         run = f"{len(settled.levels) - 1} of {settled.steps} steps (strength {settled.strength:g})"
         print(f"the given views are drawn over in {run}", file=sys.stderr)
+    for cut in settled.cut:
+        print(f"the prompt is too long for the text encoder; this was cut off: {cut!r}", file=sys.stderr)
     frames = None if args.every_step is None else _frames(args.every_step, request.cameras.shape[0], settled)
     last: Seen | None = None
     with Bar("drawing", settled.evaluations) as bar:
@@ -203,7 +185,6 @@ def _frames(place: str, count: int, settled: Settled) -> Frames:
 
 
 def _written(args: argparse.Namespace, model: ViewModel, folder: Path, cameras: Camera, drawn: Seen) -> int:
-    from safelight.figurines.render import PORTRAIT
     from safelight.figurines.sheet import sheet
     from safelight.generate.views import bundle
     from safelight.multiview.export.table import save
@@ -212,7 +193,7 @@ def _written(args: argparse.Namespace, model: ViewModel, folder: Path, cameras: 
     pictures = made_of.pictures
     assert pictures is not None
     save(made_of, folder, args.export)
-    azimuths, elevations, _ = (part.tolist() for part in cameras.angles(PORTRAIT["target"]))
+    azimuths, elevations, _ = (part.tolist() for part in cameras.angles(viewpoints.target(model.preset)))
     words = [f"{azimuth:.0f}, {elevation:.0f}" for azimuth, elevation in zip(azimuths, elevations, strict=True)]
     output.put(folder / "sheet.png", output.png(sheet(list(pictures), words)), force=True)
     told = {"model": model.name, "seed": args.seed, "steps": drawn.step, "azimuth": azimuths, "elevation": elevations}

@@ -54,6 +54,7 @@ class Preset:
     heads_fixed: bool
     rig: str
     elevation: float
+    figure: bool
     size: int
     camera: str
     camera_width: int
@@ -104,6 +105,21 @@ class Preset:
             "reference": self.slot or bool(self.bank),
         }
         return (*(name for name, reads in told.items() if reads), *self.shown)
+
+    @property
+    def prompted(self) -> bool:
+        """Whether a prompt is read: a text that is not the model's own."""
+        return self.unconditional.get("text") == "prompt"
+
+    @property
+    def pictured(self) -> bool:
+        """Whether a picture is read."""
+        return not {"picture", "hidden", "reference"}.isdisjoint(self.inputs)
+
+    @property
+    def free(self) -> bool:
+        """Whether views may be taken from anywhere; else from where the rig's are."""
+        return self.figure or (bool(self.camera) and ENCODERS[self.camera].needs in ("", "reference"))
 
     def led_away(self, told: Conditions, negative: torch.Tensor | None = None) -> Conditions:
         """What guidance leads away from, by the rules of ``unconditional``.
@@ -195,7 +211,7 @@ def varied(known: Preset, changes: Mapping[str, Any], where: str) -> Preset:
     sound(where, changes, {key: CHECKS[key](value) for key, value in changes.items()})
     camera = changes.get("camera", known.camera)
     rules = {name: rule for name, rule in known.unconditional.items() if name != "camera"}
-    rules |= {"camera": "keep"} if camera else {}
+    rules |= {"camera": known.unconditional.get("camera", "keep")} if camera else {}
     width = ENCODERS[camera].channels if camera else 0
     return replace(known, **changes, camera_width=width, unconditional=rules)
 
@@ -255,7 +271,7 @@ def _betas(value: Any) -> bool:
 _edge = _within(1, 64, whole=True)
 CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("title", "source", "code", "weights", "sampler", "suffix", "verified", "unverified"), _text),
-    **dict.fromkeys(("commercial", "heads_fixed", "slot"), _flag),
+    **dict.fromkeys(("commercial", "figure", "heads_fixed", "slot"), _flag),
     **dict.fromkeys(("files", "shown"), _list),
     "domains": lambda value: _list(value) and len(value) > 0,
     "second": _second,

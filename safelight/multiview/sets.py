@@ -7,7 +7,7 @@ from, and what is added on its way, depends on (seed, v) alone: more views leave
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,20 +53,26 @@ def run(
     *,
     begun: Tensor | None = None,
     width: int = 0,
+    start: Callable[[Tensor, list[Level]], Tensor] | None = None,
 ) -> Job:
     """The run that draws one set.
 
     Args:
-        levels: to visit, noisiest first; the first is pure noise, or the run starts from it all the same, if not begun.
+        levels: to visit, noisiest first.
         conds: what each branch of the guidance is told, one row each; "uncond" is of ``Preset.led_away``.
         begun: clean views [1, Z, V, h, w], of which the start keeps as much as the first level does; None: nothing.
         width: rows of each network call; 0 for as many as there are branches here, even where one is not asked.
+        start: (unit noise, levels) -> the state in which a run begins that is not begun; None: sigma times the noise.
     """
-    start = noise.start() * levels[0].sigma
+    unit, (alpha, sigma, _) = noise.start(), levels[0]
+    if begun is not None:
+        x = alpha * begun + sigma * unit
+    else:
+        x = sigma * unit if start is None else start(unit, levels)
     return Job(
         sampler=solver,
         levels=levels,
-        x=start if begun is None else levels[0].alpha * begun + start,
+        x=x,
         noise=noise,
         guidance=guidance,
         conds=conds,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from safelight.multiview.layouts import LAYOUTS
 from safelight.multiview.network import Conditions
 from safelight.multiview.presets import presets
 from tests.docs.pages import ROOT, run
+from tests.dreams import dream, small
 from tests.multiview.test_layouts import ALONE, BITS
 
 PAGE = "docs/learn/views.md"
@@ -40,5 +43,6 @@ def test_every_preset_and_every_input_has_a_row() -> None:
         assert cells[-1] in (row.weights, "none are public"), name
 
 
-def test_the_pages_code_runs() -> None:
-    run(PAGE)
+def test_the_pages_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    assert run(PAGE, mvdream=dream("mvdream"))["last"].last

@@ -12,7 +12,8 @@ import torch
 
 from safelight.errors import RequestError, SafelightError
 from safelight.generate.picture import to_picture
-from safelight.generate.views import encode, settle
+from safelight.generate.telling import encode
+from safelight.generate.views import settle
 from tests.generate.sets import asked, bumps, cameras, drawn, flat, model, person, watched
 
 WIDE = flat(0, 0, 0).resize((32, 16))

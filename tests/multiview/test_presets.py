@@ -102,3 +102,11 @@ def test_every_field_is_checked_and_an_unknown_preset_names_the_nearest() -> Non
     assert set(CHECKS) == {field.name for field in fields(Preset)} - {"name"}
     with pytest.raises(UnknownNameError, match="imagedream"):
         preset("imagdream")
+
+
+def test_what_can_be_asked_of_a_model_follows_from_its_inputs() -> None:
+    asked = {name: (row.prompted, row.pictured, row.free) for name, row in presets().items()}
+    assert asked["mvdream"] == (True, False, True) and asked["imagedream"] == asked["gaf"] == (True, True, True)
+    assert asked["zero123"] == asked["figurines-views"] == (False, True, True)
+    assert asked["zero123pp-1.2"] == (True, True, False)
+    assert asked["wonder3d"] == asked["era3d"] == asked["facelift"] == (False, True, False)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from safelight.adapters.picture import over
 from safelight.core.guidance import CFG
 from safelight.core.noise import Fresh
 from safelight.core.sample import Job, sample
@@ -24,7 +25,7 @@ from safelight.multiview.answer import evaluator
 from safelight.multiview.presets import preset
 from safelight.multiview.rig import rig
 from safelight.multiview.zero123plus.files import load as load_preset
-from safelight.multiview.zero123plus.model import Remembering, Told, Zero123Plus, over
+from safelight.multiview.zero123plus.model import Remembering, Told, Zero123Plus
 from safelight.multiview.zero123plus.tile import apart, tiled
 from safelight.vae.latent import LatentSpec
 from tests.generate.scenes import picture

@@ -76,7 +76,7 @@ def request(model: ViewModel, true: Truth, views: Sequence[int]) -> ViewRequest:
     """What a model is given of one person: the portrait, the cameras of the views of these numbers, and coarse normals
     where it reads them."""
     plain = ViewRequest(Image.fromarray(true.reference), true.cameras[(list(views),)], numbers=views)
-    if not model.preset.shown:
+    if "normals" not in model.preset.shown:
         return plain
     cameras = [true.cameras[view] for view in views]
     *maps, own = (_coarse(true, camera) for camera in (*cameras, portrait_camera(len(true.reference))))

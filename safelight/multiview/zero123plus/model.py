@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from safelight.adapters.bank import Written, lend, noise_on, read, write
-from safelight.adapters.picture import check_hint
+from safelight.adapters.picture import check_hint, over
 from safelight.core.camera import Camera
 from safelight.core.noise import draw, key
 from safelight.core.similarity import Similarity
@@ -263,13 +263,3 @@ def same(one: Told, other: Told) -> bool:
     """Whether two records say the same to the last bit."""
     pairs = ((getattr(each, name) for each in (one, other)) for name in ("context", "reference", "seed"))
     return all(torch.equal(*pair) for pair in pairs)
-
-
-def over(picture: Image.Image, background: float) -> Image.Image:
-    """A picture of any mode as RGB, what is transparent over a grey from 0, black, to 1, white."""
-    if "A" not in picture.getbands() and picture.info.get("transparency") is None:
-        return picture.convert("RGB")
-    seen = picture.convert("RGBA")
-    made = Image.new("RGB", seen.size, (round(255 * background),) * 3)
-    made.paste(seen, mask=seen.getchannel("A"))
-    return made
