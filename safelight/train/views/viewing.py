@@ -134,7 +134,10 @@ class Seeing:
         with first_weights(seed):
             unet = UNet(viewing.config(shape[2], shape[3]))
             self.module = ViewNetwork(unet, layout(viewing.layout), slot=True)
-        self.module.to(device, memory_format=torch.channels_last)  # a fifth of a step on a processor
+        self.module.to(device)
+        for weight in self.module.parameters():
+            if weight.dim() == 4:  # saves a fifth of a step on a processor
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.viewing, self.latents, self.batch, self.seed = viewing, latents, batch, seed
         self.alone = int(viewing.single * steps)
         self.objective = viewing.objective()
