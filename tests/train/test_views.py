@@ -31,6 +31,7 @@ TINY = (
     *("views.channels=[8,16]", "views.attended=[1]", "views.heads=2", "views.groups=4", "views.counts=[1,3]"),
     *("views_fit.steps=4", "views_fit.batch=8", "views_fit.save_every=2", "views_fit.precision=fp32"),
     *("vae_fit.precision=fp32", "views_fit.sample_every=4"),
+    *("decoder_fit.steps=2", "decoder_fit.batch=4", "decoder_fit.precision=fp32"),
 )
 
 

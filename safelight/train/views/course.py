@@ -18,7 +18,7 @@ from safelight.train.views.plan import Plan
 from safelight.train.views.scenes import ELEVATIONS
 from safelight.weights.safetensors import read_header
 
-STAGES = ("vae", "views")
+STAGES = ("vae", "decoder", "views")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Course:
             start = unpack(start, run, plan, self.kept)
         if found(run / "vae" / "checkpoints") or not (run / "vae" / AVERAGE).is_file():
             yield stages.learn_vae(run, plan, clock, None, self.device)
+            yield stages.learn_decoder(run, plan, clock, self.device)
         yield stages.learn_views(run, plan, clock, self.device, start)
 
     def publish(self) -> Path | None:

@@ -41,6 +41,7 @@ class Plan:
     data: Data
     vae: Vae
     vae_fit: Fit
+    decoder_fit: Fit
     views: Viewing
     views_fit: Fit
 
@@ -50,7 +51,14 @@ class Plan:
         return self.views.path
 
 
-SECTIONS: dict[str, type] = {"data": Data, "vae": Vae, "vae_fit": Fit, "views": Viewing, "views_fit": Fit}
+SECTIONS: dict[str, type] = {
+    "data": Data,
+    "vae": Vae,
+    "vae_fit": Fit,
+    "decoder_fit": Fit,
+    "views": Viewing,
+    "views_fit": Fit,
+}
 
 
 def read(config: Path | None = None, changes: Iterable[str] = ()) -> Plan:

@@ -1,12 +1,13 @@
-"""The stages of the default model of views, each a generator of progress: scenes, autoencoder, latents, U-Net.
+"""The stages of the default model of views, each a generator of progress: scenes, autoencoder, decoder, latents, U-Net.
 
 A stage keeps its files under the run's folder and goes on from what it finds there, as those of
-`safelight.train.figurines.stages` do: ``data/``, ``vae/``, ``views/``.
+`safelight.train.figurines.stages` do: ``data/``, ``vae/``, ``decoder/``, ``views/``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from safelight.errors import CheckpointError
 from safelight.train.ema import Average
 from safelight.train.figurines.autoencoder import Squeezing, encode_all
-from safelight.train.figurines.finished import encoder_hash, load_vae
+from safelight.train.figurines.finished import AVERAGE, encoder_hash, load_vae
 from safelight.train.figurines.portraits import Portraits
 from safelight.train.figurines.stages import named
 from safelight.train.run import Clock, Look, Progress, train
@@ -67,6 +68,15 @@ def learn_vae(
     task = Squeezing(plan.vae, pictures(seen), fit.batch, fit.seed, device)
     facts = {**named("vae", plan.vae), "data.people": len(seen.codes)}
     yield from train(task, fit, run / "vae", clock, start, facts)
+
+
+def learn_decoder(run: Path, plan: Plan, clock: Clock, device: str = "cpu") -> Iterator[Progress]:
+    """Learn the autoencoder's decoder on, its encoder kept: latents that are cached, or learned from, stay valid."""
+    fit, seen = plan.decoder_fit, finished(run, plan)
+    vae = replace(plan.vae, decoder_only=True)
+    task = Squeezing(vae, pictures(seen), fit.batch, fit.seed, device)
+    facts = {**named("vae", vae), "data.people": len(seen.codes), "autoencoder": encoder_hash(run)}
+    yield from train(task, fit, run / "decoder", clock, run / "vae" / AVERAGE, facts)
 
 
 def learn_views(
