@@ -19,15 +19,16 @@ def run(args: argparse.Namespace) -> int:
     from safelight.weights.notes import notes
     from safelight.weights.shelf import model_folders, shelved
 
-    along = shipped() | viewers()
-    found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in along.items()}
+    drawing = shipped()
+    places = drawing | viewers()
+    found = {name: {"folder": str(place), "card": notes(place).get("card", {})} for name, place in places.items()}
     shelves = {place: list(shelved(place)) for place in model_folders(folders().config)}
     if args.json:
         theirs = {each.name: {"file": str(each.path), "kind": each.kind} for rows in shelves.values() for each in rows}
         mine = {name: {"file": str(place), "kind": kind} for kind in ADAPTERS for name, place in adapters(kind).items()}
         print(json.dumps(theirs | mine | found))
         return 0
-    if not found:
+    if not drawing:
         print(
             "no model came with this installation; name a folder with -m, or make one with 'safelight train figurines'"
         )

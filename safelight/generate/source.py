@@ -45,8 +45,8 @@ def shipped() -> dict[str, Path]:
 
 def viewers() -> dict[str, Path]:
     """The models of views that came with the program: name -> folder."""
-    found = {place.parent.parent.name: place.parent.parent for place in folders().assets.glob("*/unet/config.json")}
-    return {name: found[name] for name in sorted(found.keys() - shipped().keys())}
+    rooms = (place.parent.parent for place in sorted(folders().assets.glob("*/unet/config.json")))
+    return {room.name: room for room in rooms if not (room / "model_index.json").exists()}
 
 
 def adapters(kind: str) -> dict[str, Path]:
