@@ -95,4 +95,4 @@ def contact_sheet(truths: Sequence[Truth], views: np.ndarray, count: int = 6) ->
     for true, mine in list(zip(truths, views, strict=True))[:count]:
         above, below = ([true.reference, *row] for row in (true.pictures, mine))
         pairs.append(np.concatenate([np.concatenate(above, 1), np.concatenate(below, 1)], 0))
-    return sheet(pairs, [""] * len(pairs), columns=1)
+    return sheet(pairs, columns=1)

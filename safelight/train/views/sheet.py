@@ -80,7 +80,7 @@ class Sheet:
             np.concatenate([np.concatenate([*true[i]], 1), np.concatenate([true[i, 0], *made[i]], 1)], 0)
             for i in range(self.count)
         ]
-        save_png(sheet(rows, [""] * self.count, columns=1), path)
+        save_png(sheet(rows, columns=1), path)
 
     def latents(self, average: Average) -> Tensor:
         """What the averaged weights draw: [N, Z, V, h, w] as the U-Net sees latents, float32."""
