@@ -56,7 +56,7 @@ def chosen(args: argparse.Namespace, size: int | None, default: int) -> tuple[Ca
         return rig(args.rig).cameras(size, torch.float64), True
     if args.fov is not None and args.span is not None:
         raise RequestError("--fov is of perspective pictures, --span of orthographic ones; give one")
-    places = torch.tensor([_place(text) for text in args.camera], dtype=torch.float64)
+    places = torch.tensor([place(text) for text in args.camera], dtype=torch.float64)
     fov = FOV if args.fov is None else args.fov
     azimuth, elevation, distance = places.unbind(-1)
     views = Camera.orbit(azimuth, elevation, distance, fov, size or default, dtype=torch.float64)
@@ -74,7 +74,8 @@ def angles(text: str, flag: str) -> tuple[float, float]:
     return azimuth, elevation
 
 
-def _place(text: str) -> tuple[float, float, float]:
+def place(text: str) -> tuple[float, float, float]:
+    """Azimuth and elevation in degrees, and distance, such as 30,6,8; RequestError."""
     try:
         azimuth, elevation, distance = (float(part) for part in text.split(","))
     except ValueError:

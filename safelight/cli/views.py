@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from safelight.core.camera import Camera
     from safelight.generate.views import Seen, Settled, ViewRequest
     from safelight.multiview.model import ViewModel
+    from safelight.multiview.presets import Preset
 
 DEFAULT = "figurines-views"
 FRAME_MS = 120
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         if typed(args.turntable).exists():
             raise ExistsError(f"{typed(args.turntable)}: exists; name another with --turntable")
     portrait = None if args.portrait is None else open_picture(args.portrait)
-    request = _request(args, portrait, cameras)
+    request = _request(args, preset, portrait, cameras)
     check(preset, place.name, request)
     if portrait is not None and preset.figure:
         of_a_figure(portrait)
@@ -101,7 +102,7 @@ def located(name: str) -> Path:
     return place
 
 
-def _request(args: argparse.Namespace, portrait: Image | None, cameras: Camera) -> ViewRequest:
+def _request(args: argparse.Namespace, preset: Preset, portrait: Image | None, cameras: Camera) -> ViewRequest:
     from safelight.generate.file import open_picture
     from safelight.generate.views import ViewRequest
 
@@ -125,7 +126,7 @@ def _request(args: argparse.Namespace, portrait: Image | None, cameras: Camera) 
         shift=_shift(args.shift),
         prompt=args.prompt,
         negative=args.negative,
-        own_camera=viewpoints.portrait(args),
+        own_camera=viewpoints.portrait(args, preset),
     )
 
 
@@ -157,8 +158,11 @@ def _drawn(args: argparse.Namespace, model: ViewModel, request: ViewRequest) -> 
     from PIL import Image as Pillow
 
     from safelight.cli.bar import Bar
+    from safelight.generate.telling import doubts
     from safelight.generate.views import draw, settle
 
+    for doubt in doubts(model, request):
+        print(doubt, file=sys.stderr)
     settled = settle(model, request)
     if settled.strength is not None:
         run = f"{len(settled.levels) - 1} of {settled.steps} steps (strength {settled.strength:g})"

@@ -107,16 +107,28 @@ def told_apart(own: Zero123, request: ViewRequest, elevation: float) -> dict[str
         elevation: of the picture's camera in degrees, where the request does not say.
     """
     assert request.portrait is not None
-    cameras, reference = request.cameras, request.own_camera
-    if reference is None:  # in front, as far as the first view
-        distance = float(cameras.angles()[2][0])
-        reference = Camera.orbit(0.0, elevation, distance, fov=FOV, dtype=cameras.position.dtype)
+    cameras, reference = request.cameras, _reference(request, elevation)
 
     def said(told: Told) -> Conditions:
         shown = told.shown[:, :, None].expand(-1, -1, told.context.shape[1], -1, -1)
         return Conditions(context=told.context, shown=shown)
 
     return {name: said(told) for name, told in own.tell(request.portrait, cameras, reference).items()}
+
+
+def doubts(model: ViewModel, request: ViewRequest) -> tuple[str, ...]:
+    """What to expect of cameras that are not those of a model's training, where the model knows."""
+    if not isinstance(model.own, Zero123):
+        return ()
+    return model.own.doubts(request.cameras, _reference(request, model.preset.elevation))
+
+
+def _reference(request: ViewRequest, elevation: float) -> Camera:
+    """Where the picture was taken from; by default in front, from as far as the first view."""
+    if request.own_camera is not None:
+        return request.own_camera
+    distance = float(request.cameras.angles()[2][0])
+    return Camera.orbit(0.0, elevation, distance, fov=FOV, dtype=request.cameras.position.dtype)
 
 
 @torch.no_grad()

@@ -202,6 +202,7 @@ class Encoder:
         maps: whether that is [V, C, H, W], or [V, C].
         needs: the second argument: ``reference`` (a single camera), ``depth``, ``domain`` (its name), or nothing;
             ``surface`` is two, depth and normals.
+        distant: whether it says how far away a camera is.
         who: which models are told this.
     """
 
@@ -209,20 +210,21 @@ class Encoder:
     channels: int
     maps: bool
     needs: Literal["", "reference", "depth", "surface", "domain"]
+    distant: bool
     who: str
 
 
 ENCODERS: Final[dict[str, Encoder]] = {
-    "pose16": Encoder(pose16, 16, False, "", "MVDream, ImageDream"),
-    "zero123": Encoder(zero123, 4, False, "reference", "Zero123, Zero123-XL"),
-    "stable_zero123": Encoder(stable_zero123, 4, False, "reference", "Stable Zero123"),
-    "wonder3d": Encoder(wonder3d, 10, False, "domain", "Wonder3D"),
-    "polar_azimuth": Encoder(polar_azimuth, 2, False, "reference", "SV3D"),
-    "plucker": Encoder(plucker, 6, True, "", "SEVA, MV-Adapter (perspective), LGM"),
-    "directions": Encoder(directions, 3, True, "", "CAP4D"),
-    "orthographic": Encoder(orthographic, 6, True, "", "MV-Adapter"),
-    "canonical": Encoder(canonical, 3, True, "depth", "CAP4D"),
-    "geometry": Encoder(geometry, 6, True, "surface", "MV-Adapter (geometry guided)"),
+    "pose16": Encoder(pose16, 16, False, "", False, "MVDream, ImageDream"),
+    "zero123": Encoder(zero123, 4, False, "reference", True, "Zero123, Zero123-XL"),
+    "stable_zero123": Encoder(stable_zero123, 4, False, "reference", False, "Stable Zero123"),
+    "wonder3d": Encoder(wonder3d, 10, False, "domain", False, "Wonder3D"),
+    "polar_azimuth": Encoder(polar_azimuth, 2, False, "reference", False, "SV3D"),
+    "plucker": Encoder(plucker, 6, True, "", True, "SEVA, MV-Adapter (perspective), LGM"),
+    "directions": Encoder(directions, 3, True, "", False, "CAP4D"),
+    "orthographic": Encoder(orthographic, 6, True, "", False, "MV-Adapter"),
+    "canonical": Encoder(canonical, 3, True, "depth", False, "CAP4D"),
+    "geometry": Encoder(geometry, 6, True, "surface", False, "MV-Adapter (geometry guided)"),
 }
 
 

@@ -116,6 +116,17 @@ def test_zero123_draws_from_anywhere_and_each_view_alone(here: Shell, name: str)
     assert one not in (beside, raised)
     assert near(both, one) == (name == "zero123"), "only the other is told how high the picture was taken"
     assert near(pixels(here, tiny_zero123(), *model, "--camera=30,10", "--camera=90,-20", "--slots=1"), two)
+    assert near(pixels(here, tiny_zero123(), *model, "--camera=30,10,1.8"), one), "as far as by default"
+
+
+def test_a_distance_is_told_and_doubted_beyond_the_training_or_refused(here: Shell) -> None:
+    model = ("p.png", "--preset", "zero123", "--guidance", "2")
+    usual, far = (pixels(here, tiny_zero123(), *model, f"--camera=30,10{distance}") for distance in ("", ",2.1"))
+    assert usual != far
+    told = views(here, tiny_zero123(), *model, "--camera=30,10,4", "-o", "beyond")
+    assert told.code == 0 and "trained from 1.5 to 2.2" in told.err
+    told = views(here, tiny_zero123(), "p.png", "--preset", "stable-zero123", "--camera=30,10,4", "-o", "none")
+    assert told.code != 0 and "is not told how far away cameras are, and draws from 1.8" in told.err
 
 
 def plus(folder: Path) -> Path:

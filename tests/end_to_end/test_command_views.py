@@ -181,6 +181,8 @@ def test_wrong_requests_are_one_line_before_anything_is_drawn(here: Shell, model
         (("--rig", "mvdream5"), "mvdream4"),
         (("--camera", "x"), "--camera"),
         (("--camera", "nan,0"), "--camera"),
+        (("--camera", "0,0,5"), "draws from 8; give --camera AZ,EL"),
+        (("--camera", "0,0,0"), "azimuth,elevation,distance"),
         (("--steps", "0"), "1 to 1000"),
         (("--guidance", "-1"), "0 to 100"),
         (("--guidance", "2,3"), "2 scales of guidance were given for 8 views"),

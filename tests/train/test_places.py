@@ -8,7 +8,7 @@ import torch
 
 from safelight.core.path import vp_scaled_linear
 from safelight.figurines.shapes import LABELS
-from safelight.train.figurines.places import part_areas, place_weights
+from safelight.train.figurines.places import part_areas, picture_weights, place_weights
 from safelight.train.objective import Objective, error
 
 
@@ -21,6 +21,17 @@ def test_the_face_weighs_more_than_the_wall_and_the_mean_is_one() -> None:
 
 def test_without_detail_all_places_weigh_the_same() -> None:
     torch.testing.assert_close(place_weights(4, 4, 0.0, seed=1), torch.ones(4, 4))
+
+
+def test_a_small_part_of_a_picture_weighs_more_where_it_is() -> None:
+    labels = np.zeros((2, 4, 4), np.uint8)
+    labels[0, 0, 0] = 1  # a sixteenth of one picture; the rest is 31/32 of both
+    weights = picture_weights(labels, 2, 1.0)
+    wall, mark = 32 / 31, 16.0
+    corner = torch.full((2, 2, 2), wall)
+    corner[0, 0, 0] = (mark + 3 * wall) / 4
+    torch.testing.assert_close(weights, corner / corner.mean())
+    assert weights.mean().item() == pytest.approx(1.0)
 
 
 def test_areas_are_means_over_those_who_show_the_part() -> None:

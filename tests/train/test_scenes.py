@@ -10,6 +10,7 @@ import pytest
 from safelight.errors import CheckpointError
 from safelight.figurines.matte import matte
 from safelight.figurines.render import PORTRAIT, portrait
+from safelight.figurines.shapes import LABELS
 from safelight.train.figurines.portraits import codes_of
 from safelight.train.views import scenes
 
@@ -30,6 +31,7 @@ def test_scenes_go_on_where_they_stopped_and_begin_with_the_portrait(
     one, other = (scenes.load(tmp_path / name) for name in "ab")
     assert all(np.array_equal(mine, yours) for mine, yours in zip(one, other, strict=True))
     assert one.pictures.shape == one.normals.shape == (COUNT, VIEWS + 1, SIZE, SIZE, 3)
+    assert one.labels.shape == (COUNT, VIEWS + 1, SIZE, SIZE) and len(np.unique(one.labels)) > 5
     (first, *_) = (scenes.Person.from_codes(codes) for codes in one.codes)
     assert np.array_equal(one.pictures[0, 0], portrait(first, SIZE))
     assert len({picture.tobytes() for picture in one.pictures.reshape(-1, SIZE, SIZE, 3)}) == COUNT * (VIEWS + 1)
@@ -54,8 +56,9 @@ def test_coarse_normals_do_not_show_the_hat(tmp_path: Path) -> None:
     codes = codes_of(40, SEED)
     hats = [scenes.Person.from_codes(row) for row in codes]
     hat = next(person for person in hats if person.hat == "top hat")
-    picture, normals = scenes.view(hat, 32, 30.0, 10.0)
+    picture, normals, labels = scenes.view(hat, 32, 30.0, 10.0)
     figure, outline = (np.abs(normals.astype(int) - 128)).sum(-1) > 6, matte(picture)
     assert outline.any(1).argmax() + 2 < figure.any(1).argmax()
     assert (figure & outline).sum() > 0.9 * figure.sum()
     assert picture.shape == (32, 32, 3)
+    assert ((labels > 0) == outline).mean() > 0.97 and (labels == LABELS.index("hat")).any()

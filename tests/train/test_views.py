@@ -28,7 +28,7 @@ NEVER = Clock(None)
 TINY = (
     *("data.people=4", "data.views=3", "data.size=16", "data.workers=1"),
     *("vae.channels=[4,4,8]", "vae.groups=4", "vae.crop=16", "vae_fit.steps=2", "vae_fit.batch=4"),
-    *("views.channels=[8,16]", "views.attended=[1]", "views.heads=2", "views.groups=4", "views.counts=[1,3]"),
+    *("views.channels=[8,16]", "views.attended=[1]", "views.heads=[2]", "views.groups=4", "views.counts=[1,3]"),
     *("views_fit.steps=4", "views_fit.batch=8", "views_fit.save_every=2", "views_fit.precision=fp32"),
     *("vae_fit.precision=fp32", "views_fit.sample_every=4"),
     *("decoder_fit.steps=2", "decoder_fit.batch=4", "decoder_fit.precision=fp32"),
@@ -91,7 +91,8 @@ def test_a_model_begins_from_one_that_knows_less_and_answers_as_it_does(tmp_path
     plan = tiny("views.camera=", "views.counts=[1]")
     end(stages.learn_views(known, plan, NEVER))
     folder = export(known, plan, tmp_path / "known", {})
-    run, more = tmp_path / "run", tiny("views.normals=true", "views_fit.lr=1e-12", "views_fit.steps=1")
+    wider = ("views.normals=true", "views.attended=[0,1]", "views.detail=0.5")
+    run, more = tmp_path / "run", tiny(*wider, "views_fit.lr=1e-12", "views_fit.steps=1")
     run.mkdir()
     (run / "data").symlink_to(rendered / "data")
     course = Course(run, more, NEVER, "cpu")
@@ -134,7 +135,7 @@ def test_what_a_set_holds_belongs_together_and_portraits_are_hidden_now_and_then
     known = task.latents
     hidden = bare = 0
     for step in range(20):
-        x0, told = task.example(step, 10, 3)
+        x0, told, _ = task.example(step, 10, 3)
         assert told.reference is not None and told.cameras is not None and told.shown is not None
         for i in range(10):
             person = next(n for n in range(5) if (known.pictures[n, 1:] == x0[i, :, 0]).all(dim=(1, 2, 3)).any())
@@ -159,6 +160,14 @@ def test_the_loss_hears_the_portrait_and_the_cameras() -> None:
     for part in (task.latents.cameras, task.latents.pictures[:, 0]):
         part.neg_()
         assert not torch.equal(plain, task.loss(3, slice(0, 8)))
+
+
+def test_places_count_as_they_weigh_unless_the_portrait_is_hidden() -> None:
+    for empty, counted in ((0.0, 0.0), (1.0, 1.0)):
+        task = seeing("views.single=0", f"views.empty={empty}")
+        plain = task.loss(3, slice(0, 8))
+        task.latents = replace(task.latents, places=torch.zeros(5, 4, 4, 4))
+        torch.testing.assert_close(task.loss(3, slice(0, 8)), plain * counted)
 
 
 def test_a_folder_that_claims_what_its_preset_cannot_be_is_refused(rendered: Path, tmp_path: Path) -> None:

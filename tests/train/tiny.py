@@ -17,7 +17,7 @@ SHAPES = (
     *("data.count=8", "data.size=32", "data.workers=1"),
     *("words.width=16", "words.layers=1", "words.heads=2"),
     *("vae.channels=[8, 8, 16]", "vae.groups=4", "vae.crop=16"),
-    *("unet.channels=[8, 16]", "unet.heads=2", "unet.groups=4", "unet_fit.sample_every=0"),
+    *("unet.channels=[8, 16]", "unet.heads=[2]", "unet.groups=4", "unet_fit.sample_every=0"),
 )
 FOREVER = ("words_fit.steps=100000", "words_fit.save_every=1")
 

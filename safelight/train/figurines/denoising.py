@@ -35,12 +35,13 @@ class Drawing:
     Attributes:
         channels: widths from the finest level of the latents to the coarsest.
         attended: the levels that attend, to themselves and to the text, 0 the finest; the middle always does.
-        layers: residual blocks per level. heads: of every attention. groups: of every normalisation.
+        layers: residual blocks per level. heads: of attention, one number for all levels or one for each, the finest
+            first. groups: of every normalisation.
         empty: share of empty captions, 0 to 1.
         prediction: one of PREDICTIONS; ``eps`` says nothing at pure noise, so its path ends a little before.
         levels, min_snr: see `safelight.train.objective.Objective`.
         detail: how much small parts weigh, 0 (by their area) to 1 (as much as large ones); see
-            `safelight.train.figurines.places.place_weights`.
+            `safelight.train.figurines.places`.
 
     Raises:
         UnknownNameError: a prediction that a released folder has no word for. ConfigError: a number out of its range.
@@ -49,7 +50,7 @@ class Drawing:
     channels: tuple[int, ...] = (96, 128, 160)
     attended: tuple[int, ...] = (1,)
     layers: int = 1
-    heads: int = 4
+    heads: tuple[int, ...] = (4,)
     groups: int = 16
     empty: float = 0.1
     prediction: str = "v"
@@ -65,6 +66,8 @@ class Drawing:
                 raise ConfigError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
         if not set(self.attended) <= set(range(len(self.channels))):
             raise ConfigError(f"attended = {list(self.attended)} names a level that is not there, 0 is the finest")
+        if len(self.heads) not in (1, len(self.channels)):
+            raise ConfigError(f"heads = {list(self.heads)} must be one number, or one for each of channels")
         self.objective()
 
     @property
@@ -89,7 +92,7 @@ class Drawing:
             down_block_types=tuple(down),
             up_block_types=tuple(up),
             layers_per_block=self.layers,
-            attention_head_dim=self.heads,
+            attention_head_dim=self.heads if len(self.heads) > 1 else self.heads[0],
             cross_attention_dim=context,
             norm_num_groups=self.groups,
             use_linear_projection=True,

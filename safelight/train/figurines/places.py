@@ -1,8 +1,10 @@
 """How much each place of the latents counts in the error, so that a mark weighs as much as a hat.
 
-Axes: N portraits, H W pixels, h w places of the latents. In a plain mean a part counts by its area, and what covers one
-place of 256 is learned last. The weights belong to places, the same for all portraits, and not to what a portrait
-shows there: so the best answer at every place stays what it was, the mean over all that is possible.
+Axes: N pictures, H W pixels, h w places of the latents. In a plain mean a part counts by its area, and what covers one
+place of 256 is learned last. Portraits are drawn from words, which leave much open: their weights belong to places, the
+same for all portraits, and not to what a portrait shows there, so the best answer at every place stays what it was, the
+mean over all that is possible. Views are drawn from a portrait and a camera, which decide what is seen where: their
+weights belong to the picture.
 """
 
 from __future__ import annotations
@@ -32,9 +34,21 @@ def place_weights(grid: int, scale: int, detail: float, seed: int) -> Tensor:
     camera = portrait_camera(grid * scale)
     seen = [render(person, camera, buffers=("labels",)).labels for person in people]
     labels = np.stack([each for each in seen if each is not None])
-    share = part_areas(labels) ** -detail
-    places = share[labels].mean(0).reshape(grid, scale, grid, scale).mean((1, 3))
-    return torch.from_numpy(places / places.mean()).float()
+    places = picture_weights(labels, scale, detail).mean(0)
+    return places / places.mean()
+
+
+def picture_weights(labels: np.ndarray, scale: int, detail: float) -> Tensor:
+    """Weights [N, h, w] of each picture's own places, with mean 1 over all; see `place_weights`.
+
+    Args:
+        labels: uint8 [N, H, W], which part is seen.
+    """
+    share = (part_areas(labels) ** -detail).astype(np.float32)
+    count, height, width = labels.shape
+    parts = labels.reshape(count, height // scale, scale, width // scale, scale)
+    places = np.stack([share[each].mean((1, 3)) for each in parts])
+    return torch.from_numpy(places / places.mean())
 
 
 def part_areas(labels: np.ndarray) -> np.ndarray:

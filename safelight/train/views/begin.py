@@ -1,10 +1,12 @@
-"""Begin from a model that knows less: that is shown less beside its latents, or told nothing of cameras.
+"""Begin from a model that knows less: that is shown less beside its latents, told nothing of cameras, or looks around
+at fewer sizes.
 
 What it does not have does nothing yet: with the same layout, the first answer is the one it would have given.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,7 +62,9 @@ def begun(known: Mapping[str, Tensor], module: ViewNetwork, source: object) -> d
     """
     theirs = {UNET + name.removeprefix(UNET): tensor for name, tensor in known.items()}
     mine = dict(module.named_parameters())
-    lacking = [name for name in mine if name not in theirs and not name.startswith(TOLD)]
+    looking = {_attention(name) for name in theirs}
+    new = {name: _attention(name) for name in mine if _attention(name) not in looking}
+    lacking = [name for name in mine if name not in theirs and name not in new and not name.startswith(TOLD)]
     odd = [name for name in theirs if name not in mine or not _fits(theirs[name], mine[name])]
     if lacking or odd:
         raise CheckpointError(f"{source}: is no part of the network that the plan describes ({(lacking + odd)[0]})")
@@ -70,9 +74,15 @@ def begun(known: Mapping[str, Tensor], module: ViewNetwork, source: object) -> d
         if name in theirs:
             place = tuple(slice(length) for length in theirs[name].shape)
             found[name].zero_()[place] = theirs[name].to(found[name])
-        elif name.startswith(f"{TOLD}linear_2"):
+        elif name.startswith((f"{TOLD}linear_2", f"{new.get(name)}.proj_out")):
             found[name].zero_()
     return found
+
+
+def _attention(name: str) -> str:
+    """The block of attention that a weight is of; "" for other weights."""
+    found = re.match(r".*\.attentions\.\d+(?=\.)", name)
+    return found[0] if found else ""
 
 
 def _fits(theirs: Tensor, mine: Tensor) -> bool:

@@ -3,7 +3,8 @@
 Axes: N people, V views, S pixels. View 0 is the portrait. ``people.npy`` int64 [N, 16] codes, ``orbits.npy`` float32
 [N, V, 4] azimuths and elevations in degrees and how far aside the camera is (`render.view_camera`), ``pictures.npy``
 and ``normals.npy`` uint8 [N, V, S, S, 3]; normals are coarse, without hair, ears, hat and glasses, in the camera's
-own axes. ``scenes.done`` holds how many people are finished.
+own axes; ``labels.npy`` uint8 [N, V, S, S], which part of a picture is seen (`shapes.LABELS`). ``scenes.done`` holds
+how many people are finished.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from safelight.train import rendered
 from safelight.train.figurines.portraits import PEOPLE, codes_of
 
 WHAT, ORBITS = "scenes", "orbits"
-DRAWN = ("pictures", "normals")
+DRAWN = {"pictures": (3,), "normals": (3,), "labels": ()}
+"""What is drawn, and how many numbers a pixel has."""
 CHUNK = 25
 """People that are drawn between two reports."""
 ELEVATIONS = (-10.0, 30.0)
@@ -35,6 +37,7 @@ class Scenes(NamedTuple):
 
     pictures: np.ndarray
     normals: np.ndarray
+    labels: np.ndarray
     orbits: np.ndarray
     codes: np.ndarray
 
@@ -54,7 +57,7 @@ def render_all(
         FileError: the disk has no room for all scenes, or the folder cannot be written to.
     """
     codes = {PEOPLE: codes_of(count, seed), ORBITS: orbits(count, views, seed, aside)}
-    kept = rendered.Kept(WHAT, codes, dict.fromkeys(DRAWN, (views + 1, size, size, 3)))
+    kept = rendered.Kept(WHAT, codes, {name: (views + 1, size, size, *pixel) for name, pixel in DRAWN.items()})
     yield from rendered.fill(folder, kept, partial(render_some, size=size), workers, CHUNK)
 
 
@@ -89,13 +92,13 @@ def render_some(codes: np.ndarray, cameras: np.ndarray, size: int) -> dict[str, 
 
 def view(
     person: Person, size: int, azimuth: float, elevation: float, right: float = 0.0, up: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and its coarse normals, uint8 [S, S, 3] each; degrees, and how far aside."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture, its coarse normals, uint8 [S, S, 3] each, and its parts, uint8 [S, S]; degrees, and how far aside."""
     camera = view_camera(azimuth, elevation, size, (right, up))
-    seen = render(person, camera, buffers=("rgb",))
+    seen = render(person, camera, buffers=("rgb", "labels"))
     geometry = render(person, camera, buffers=("normals",), coarse=True)
-    assert seen.rgb is not None and geometry.normals_camera is not None
-    return seen.rgb, normal_map(geometry.normals_camera)
+    assert seen.rgb is not None and seen.labels is not None and geometry.normals_camera is not None
+    return seen.rgb, normal_map(geometry.normals_camera), seen.labels.astype(np.uint8)
 
 
 def load(folder: Path) -> Scenes:

@@ -63,7 +63,7 @@ class Sheet:
     def true(self) -> np.ndarray:
         """Pictures and coarse normals, uint8 [N, 1 + V, 2, S, S, 3], of people that training does not see."""
         people = random_people(np.random.default_rng(key(SEED, "people")), self.count, "test")
-        return np.array([[view(person, self.plan.data.size, *at) for at in PLACES] for person in people])
+        return np.array([[view(person, self.plan.data.size, *at)[:2] for at in PLACES] for person in people])
 
     @torch.no_grad()
     def draw(self, average: Average, path: Path) -> None:

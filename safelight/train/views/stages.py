@@ -18,6 +18,7 @@ from safelight.errors import CheckpointError
 from safelight.train.ema import Average
 from safelight.train.figurines.autoencoder import Squeezing, encode_all
 from safelight.train.figurines.finished import AVERAGE, encoder_hash, load_vae
+from safelight.train.figurines.places import picture_weights
 from safelight.train.figurines.portraits import Portraits
 from safelight.train.figurines.stages import named
 from safelight.train.run import Clock, Look, Progress, train
@@ -93,7 +94,8 @@ def learn_views(
     scale = float(1 / latents["pictures"].std())
     seen_as, normals = (latents[name].to(device) * scale for name in ("pictures", "normals"))
     cameras = told_of(torch.from_numpy(np.array(seen.orbits)), seen_as.shape[-1], plan.views.camera)
-    known = Latents(seen_as, normals, None if cameras is None else cameras.to(device))
+    places = weights_of(seen, seen_as.shape[-1], plan.views.detail).to(device) if plan.views.detail else None
+    known = Latents(seen_as, normals, None if cameras is None else cameras.to(device), places)
     task = Seeing(plan.views, known, plan.path, fit.batch, fit.seed, fit.steps)
     if start is not None:
         make_folder(run / "views")
@@ -123,6 +125,13 @@ def finished(run: Path, plan: Plan) -> Scenes:
     if edge != plan.data.size:
         raise CheckpointError(f"{run / 'data'}: scenes of {edge} pixels a side, but the plan says {plan.data.size}")
     return seen
+
+
+def weights_of(seen: Scenes, grid: int, detail: float) -> Tensor:
+    """How much each place of the latents counts, [N, V, grid, grid]; see `safelight.train.figurines.places`."""
+    labels = np.asarray(seen.labels)
+    flat = labels.reshape(-1, *labels.shape[2:])
+    return picture_weights(flat, labels.shape[-1] // grid, detail).unflatten(0, labels.shape[:2])
 
 
 def pictures(seen: Scenes) -> Portraits:

@@ -59,8 +59,6 @@ class Viewing(Drawing):
     def __post_init__(self) -> None:
         super().__post_init__()
         layout(self.layout)
-        if self.detail:
-            raise ConfigError(f"detail = {self.detail} weighs places of a portrait; views are turned, so leave it at 0")
         if self.camera and encoder(self.camera).needs:
             raise ConfigError(f"camera = {self.camera!r} needs {encoder(self.camera).needs}, of which scenes have none")
         if not self.counts or min(self.counts) < 1:
@@ -97,12 +95,14 @@ class Viewing(Drawing):
 @dataclass(frozen=True)
 class Latents:
     """What is learned from: scaled latents [N, 1 + K, Z, h, w] of pictures and of coarse normals, on one device, and
-    what the network is told of their cameras, [N, 1 + K, C] or maps [N, 1 + K, C, h, w]; None: nothing.
+    what the network is told of their cameras, [N, 1 + K, C] or maps [N, 1 + K, C, h, w]; None: nothing. ``places``
+    [N, 1 + K, h, w] say how much each place of a picture counts; None: all the same.
     """
 
     pictures: Tensor
     normals: Tensor
     cameras: Tensor | None
+    places: Tensor | None = None
 
 
 def told_of(orbits: Tensor, size: int, camera: str) -> Tensor | None:
@@ -165,7 +165,7 @@ class Seeing:
                 "lower accumulate or raise batch"
             )
         part = slice(part.start * sets // self.batch, part.stop * sets // self.batch)
-        x0, told = self.example(step, sets, views)
+        x0, told, places = self.example(step, sets, views)
         shares = draw_shares(self.objective, sets, generator(self.seed, step, "levels"))
         levels = [self.table[int(share * len(self.table))] for share in shares.clamp(max=1 - 1e-6).tolist()][part]
         eps = torch.randn(x0.shape, generator=generator(self.seed, step, "noise")).to(x0.device)[part]
@@ -173,10 +173,13 @@ class Seeing:
         t = torch.tensor([level.t for level in levels], device=x0.device)
         mine = Conditions(**{name: tensor[part] for name, tensor in vars(told).items() if tensor is not None})
         output = self.module(noised(x0, eps, levels), t, mine)
-        return error(self.viewing.prediction, self.objective, output, x0, eps, levels)
+        places = None if places is None else places[part]
+        return error(self.viewing.prediction, self.objective, output, x0, eps, levels, places)
 
-    def example(self, step: int, sets: int, views: int) -> tuple[Tensor, Conditions]:
-        """Clean views [B, Z, V, h, w] of a step, and what is told of them."""
+    def example(self, step: int, sets: int, views: int) -> tuple[Tensor, Conditions, Tensor | None]:
+        """Clean views [B, Z, V, h, w] of a step, what is told of them, and how much their places count [B, 1, V, h, w]:
+        all the same where the portrait is hidden, since then it does not say what is seen where.
+        """
         most = max(1, self.batch // 2)  # so that a step of any number of views goes on where the one before it was
         people = torch.tensor(rows(self.seed, step, most, len(self.latents.pictures)))[:sets]
         count = self.latents.pictures.shape[1] - 1
@@ -193,12 +196,16 @@ class Seeing:
             shown = (hidden[:, 1] >= self.viewing.bare).to(x0)[:, None, None, None]
             normals, own = self.latents.normals, self.latents.normals[people, 0]
             parts.append((normals[people[:, None], chosen].transpose(1, 2) * shown[..., None], own * shown))
-        return x0, Conditions(
+        told = Conditions(
             context=nothing(sets, x0),
             cameras=cameras[people[:, None], chosen] if cameras is not None and self.viewing.vector else None,
             reference=pictures[people, 0] * seen,
             **beside(parts),
         )
+        if self.latents.places is None:
+            return x0, told, None
+        places = self.latents.places[people[:, None], chosen][:, None]
+        return x0, told, torch.where(seen[..., None] > 0, places, 1.0)
 
 
 def nothing(rows: int, like: Tensor) -> Tensor:
