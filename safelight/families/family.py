@@ -7,10 +7,10 @@ exports one `Family`. Neither knows the other's names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from PIL.Image import Image
@@ -25,8 +25,6 @@ from safelight.vae.latent import LatentSpec
 from safelight.vae.stage_a import StageA
 from safelight.weights.folder import Index
 
-Self = TypeVar("Self", bound="Cond")
-
 
 class Cond(Protocol):
     """What a network is told beside noisy latents and their level: one frozen record of tensors per family.
@@ -35,33 +33,39 @@ class Cond(Protocol):
     calls.
     """
 
-    def cat(self: Self, others: Sequence[Self]) -> Self:
+    def cat(self, others: Sequence[Self]) -> Self:
         """The rows of this record followed by those of the others."""
 
-    def repeat(self: Self, rows: int) -> Self:
+    def repeat(self, rows: int) -> Self:
         """A record of one row as ``rows`` equal ones."""
 
-    def to(self: Self, like: Tensor) -> Self:
+    def to(self, like: Tensor) -> Self:
         """The same record on the device, and with the floating-point dtype, of ``like``."""
 
-    def stretch(self: Self, times: int) -> Self:
+    def stretch(self, times: int) -> Self:
         """The same text told ``times`` over, as long as another; what is attended to is told no more than once."""
 
 
-def joined(records: Sequence[Any]) -> dict[str, Tensor]:
-    """The rows of all records, field by field; what no record holds is left out."""
-    columns: dict[str, Tensor] = {}
-    for each in fields(records[0]):
-        tensors = [tensor for record in records if (tensor := getattr(record, each.name)) is not None]
-        if tensors:
-            columns[each.name] = torch.cat(tensors)
-    return columns
+class Rows:
+    """A `Cond` that is a dataclass of tensors [B, ...], all but its `stretch`; what a network does not read is None."""
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
-def moved(record: Any, like: Tensor) -> dict[str, Tensor]:
-    """The fields on the device of ``like``, and numbers with a fraction in its format."""
-    held = {f.name: t for f in fields(record) if (t := getattr(record, f.name)) is not None}
-    return {name: t.to(like.device, like.dtype if t.is_floating_point() else t.dtype) for name, t in held.items()}
+    def cat(self, others: Sequence[Self]) -> Self:
+        """The rows of this record followed by those of the others, field by field."""
+        records = [self, *others]
+        found = {f.name: [t for record in records if (t := getattr(record, f.name)) is not None] for f in fields(self)}
+        return type(self)(**{name: torch.cat(tensors) for name, tensors in found.items() if tensors})
+
+    def repeat(self, rows: int) -> Self:
+        """A record of one row as ``rows`` equal ones."""
+        return self.cat([self] * (rows - 1))
+
+    def to(self, like: Tensor) -> Self:
+        """The same record on the device, and numbers with a fraction in the format, of ``like``."""
+        held = {f.name: t for f in fields(self) if (t := getattr(self, f.name)) is not None}
+        moved = {n: t.to(like.device, like.dtype if t.is_floating_point() else t.dtype) for n, t in held.items()}
+        return type(self)(**moved)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from safelight.adapters.ip_adapter.model import IpNetwork, numbered
 from safelight.errors import RequestError
-from safelight.families.family import joined, moved
+from safelight.families.family import Rows
 from safelight.families.sd.model import Added, UNet
 from safelight.multiview.guess import ascent
 from safelight.multiview.layouts import Layout, Views, override
@@ -28,7 +28,7 @@ from safelight.nn.widen import WidenedConv
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Conditions(Rows):
     """What the network is told of a set of views; a ``Cond``. What a network does not read stays None.
 
     Attributes:
@@ -49,24 +49,12 @@ class Conditions:
     shown: Tensor | None = None
     beside_reference: Tensor | None = None
 
-    def cat(self, others: Sequence[Conditions]) -> Conditions:
-        """The rows of this record followed by those of the others."""
-        return Conditions(**joined([self, *others]))
-
-    def repeat(self, rows: int) -> Conditions:
-        """A record of one row as ``rows`` equal ones."""
-        return self.cat([self] * (rows - 1))
-
     def only(self, views: Tensor) -> Conditions:
         """What is told of some of the views, whose numbers are given [v], in their order."""
         context = self.context[:, views] if self.context.ndim == 4 else self.context
         cameras = None if self.cameras is None else self.cameras[:, views]
         shown = None if self.shown is None else self.shown[:, :, views]
         return replace(self, context=context, cameras=cameras, shown=shown)
-
-    def to(self, like: Tensor) -> Conditions:
-        """The same record on the device, and in the number format, of ``like``."""
-        return Conditions(**moved(self, like))
 
 
 class ViewNetwork(nn.Module):

@@ -27,7 +27,7 @@ from safelight.errors import ConfigError, RequestError
 from safelight.families.cascade.model import CascadeConfig
 from safelight.families.cascade.parts import COMBINED, DECODER, Stage, read_stage_a, read_stages, read_tokenizers
 from safelight.families.cascade.single import read_files, read_vocabulary, stage_index
-from safelight.families.family import Defaults, Enlarge, Family, Model, Prompt, Words, joined, moved
+from safelight.families.family import Defaults, Enlarge, Family, Model, Prompt, Rows, Words
 from safelight.vae.latent import LatentSpec
 from safelight.vae.stage_a import StageA
 from safelight.weights.folder import Index
@@ -38,7 +38,7 @@ PIXELS, SPREAD = 42.67, 10.67
 
 
 @dataclass(frozen=True)
-class Told:
+class Told(Rows):
     """What a network is told beside what it denoises and its time; a ``Cond``.
 
     Attributes:
@@ -55,18 +55,6 @@ class Told:
     sight: Tensor
     shown: Tensor | None = None
     image: Tensor | None = None
-
-    def cat(self, others: Sequence[Told]) -> Told:
-        """The rows of this record followed by those of the others."""
-        return Told(**joined([self, *others]))
-
-    def repeat(self, rows: int) -> Told:
-        """A record of one row as ``rows`` equal ones."""
-        return self.cat([self] * (rows - 1))
-
-    def to(self, like: Tensor) -> Told:
-        """The same record on the device, and in the number format, of ``like``."""
-        return Told(**moved(self, like))
 
     def stretch(self, times: int) -> Told:
         """The same text filled up to ``times`` its length with what is not heard.

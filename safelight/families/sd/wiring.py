@@ -19,7 +19,7 @@ from safelight.encoders.emphasis import EMPHASES, lay, weighed
 from safelight.encoders.learned import table, taught
 from safelight.encoders.tokenizer import ClipTokenizer
 from safelight.errors import ConfigError
-from safelight.families.family import Defaults, Enlarge, Fact, Family, Model, Ported, Prompt, Words, joined, moved
+from safelight.families.family import Defaults, Enlarge, Fact, Family, Model, Ported, Prompt, Rows, Words
 from safelight.families.sd import facts, scheduler, shown
 from safelight.families.sd.model import Added, UNet
 from safelight.families.sd.parts import Parts, Reader, pooled_width, read_parts, read_tokenizers
@@ -39,7 +39,7 @@ DISTILLED_STEPS = ("lcm", "lcm_boundary", "tcd")
 
 
 @dataclass(frozen=True)
-class Told:
+class Told(Rows):
     """What the U-Net is told beside noisy latents and their time; a ``Cond``.
 
     Attributes:
@@ -56,18 +56,6 @@ class Told:
     scale: Tensor | None = None
     shown: Tensor | None = None
     labels: Tensor | None = None
-
-    def cat(self, others: Sequence[Told]) -> Told:
-        """The rows of this record followed by those of the others."""
-        return Told(**joined([self, *others]))
-
-    def repeat(self, rows: int) -> Told:
-        """A record of one row as ``rows`` equal ones."""
-        return self.cat([self] * (rows - 1))
-
-    def to(self, like: Tensor) -> Told:
-        """The same record on the device, and in the number format, of ``like``."""
-        return Told(**moved(self, like))
 
     def stretch(self, times: int) -> Told:
         """The text ``times`` over: attention takes the mean of equal tokens, so nothing changes but the length."""

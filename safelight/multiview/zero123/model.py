@@ -10,7 +10,7 @@ Source: Liu et al. 2303.11328, section 3.2; the released code and its diffusers 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from safelight.core.camera import Camera
 from safelight.encoders.clip_pixels import MEAN, STD, flat
 from safelight.encoders.clip_vision import ClipVision
 from safelight.errors import RequestError
-from safelight.families.family import joined, moved
+from safelight.families.family import Rows
 from safelight.families.sd.model import UNet
 from safelight.families.sd.scheduler import Plan
 from safelight.multiview.bounds import checked
@@ -43,7 +43,7 @@ FOV: Final = 49.13434264120263
 
 
 @dataclass(frozen=True)
-class Told:
+class Told(Rows):
     """What the network is told and shown of the views of each row; a ``Cond``.
 
     Attributes:
@@ -53,18 +53,6 @@ class Told:
 
     context: Tensor
     shown: Tensor
-
-    def cat(self, others: Sequence[Told]) -> Told:
-        """The rows of this record followed by those of the others."""
-        return Told(**joined([self, *others]))
-
-    def repeat(self, rows: int) -> Told:
-        """A record of one row as ``rows`` equal ones."""
-        return self.cat([self] * (rows - 1))
-
-    def to(self, like: Tensor) -> Told:
-        """The same record on the device, and in the number format, of ``like``."""
-        return Told(**moved(self, like))
 
     def stretch(self, times: int) -> Told:
         """The same: one token is never told twice over."""

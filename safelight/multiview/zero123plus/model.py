@@ -10,7 +10,7 @@ their width. Source: Shi et al. 2310.15110, sections 2.1 to 2.3; the released pi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -26,7 +26,7 @@ from safelight.core.similarity import Similarity
 from safelight.encoders.clip_pixels import ClipPixels
 from safelight.encoders.viewer import Viewer
 from safelight.errors import RequestError
-from safelight.families.family import Prompt, joined, moved
+from safelight.families.family import Prompt, Rows
 from safelight.families.sd.parts import Parts
 from safelight.families.sd.scheduler import Plan
 from safelight.families.sd.wiring import encode
@@ -43,7 +43,7 @@ SPREAD: Final = 0.75
 
 
 @dataclass(frozen=True)
-class Told:
+class Told(Rows):
     """What the network is told of each row; a ``Cond``.
 
     Attributes:
@@ -55,18 +55,6 @@ class Told:
     context: Tensor
     reference: Tensor
     seed: Tensor
-
-    def cat(self, others: Sequence[Told]) -> Told:
-        """The rows of this record followed by those of the others."""
-        return Told(**joined([self, *others]))
-
-    def repeat(self, rows: int) -> Told:
-        """A record of one row as ``rows`` equal ones."""
-        return self.cat([self] * (rows - 1))
-
-    def to(self, like: Tensor) -> Told:
-        """The same record on the device of ``like``, and fractions in its number format."""
-        return Told(**moved(self, like))
 
     def stretch(self, times: int) -> Told:
         """The text ``times`` over: attention takes the mean of equal tokens, so nothing changes but the length."""
