@@ -86,7 +86,7 @@ def views(args: argparse.Namespace) -> int:
     plan = plans.read(Path(args.config) if args.config else None, args.set)
     course = Views(typed(args.run or f"runs/{VIEWS}"), plan, Clock(args.minutes), str(pick(args.device).device))
     interrupted = _followed(course.stages(_start(args)), course.clock)
-    if made := course.publish():
+    for made in course.publish():
         print(f"model: {made}; draw with it: safelight views -m {made} portrait.png")
     return _ended(course.clock, course.run, interrupted)
 

@@ -99,8 +99,8 @@ def test_a_model_begins_from_one_that_knows_less_and_answers_as_it_does(tmp_path
     for _ in range(2):  # the second time nothing is left to do, and the folder is not taken over again
         for stage in course.stages(folder):
             end(stage)
-    made = course.publish()
-    assert made is not None and course.card()["training"]["begun from"] == "known"
+    made, _ = course.publish()
+    assert course.card()["training"]["begun from"] == "known"
     person = load_scenes(rendered / "data")
     portrait = Image.fromarray(person.pictures[0, 0])
     request = ViewRequest(portrait, Camera.orbit([40.0], [6.0], distance=2.6, fov=30.0, size=16), steps=2)
@@ -110,6 +110,33 @@ def test_a_model_begins_from_one_that_knows_less_and_answers_as_it_does(tmp_path
         answers.append(last.latents)
     torch.testing.assert_close(*answers, atol=1e-2, rtol=0)  # the autoencoder was rounded, and with it a scale
     assert answers[0].std() > 0.3
+
+
+@pytest.mark.parametrize("camera", ["pose16", "plucker"])
+def test_hidden_normals_make_a_second_model_that_reads_none(camera: str, tmp_path: Path, rendered: Path) -> None:
+    for part in ("data", "vae"):
+        (tmp_path / part).symlink_to(rendered / part)
+    plan = tiny("views.normals=true", f"views.camera={camera}")
+    course = Course(tmp_path, plan, NEVER, "cpu")
+    assert not course.publish()
+    end(stages.learn_views(tmp_path, plan, NEVER))
+    shown, plain = (load(folder, pick("cpu")) for folder in course.publish())
+    assert [model.preset.name for model in (shown, plain)] == ["figurines-views-normals", "figurines-views"]
+    person = load_scenes(rendered / "data")
+    portrait, normals = (Image.fromarray(pictures[0, 0]) for pictures in (person.pictures, person.normals))
+    request = ViewRequest(portrait, Camera.orbit([40.0], [6.0], distance=8.0, fov=24.0, size=16), steps=2)
+    bare, alone, told = (
+        list(draw(model, asked))[-1].latents
+        for model, asked in (
+            (shown, request),
+            (plain, request),
+            (shown, replace(request, normals=[normals], own_normals=normals)),
+        )
+    )
+    torch.testing.assert_close(bare, alone, atol=1e-5, rtol=1e-5)
+    assert (told - bare).abs().max() > 1e-3
+    never = Course(tmp_path, replace(plan, views=replace(plan.views, bare=0.0)), NEVER, "cpu")
+    assert len(never.publish()) == 1
 
 
 def test_a_model_does_not_begin_from_one_that_knows_more(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,19 @@ class Course:
             yield stages.learn_decoder(run, plan, clock, self.device)
         yield stages.learn_views(run, plan, clock, self.device, start)
 
-    def publish(self) -> Path | None:
-        """Put the averaged weights together as a model's folder, finished or not; None before there are any."""
+    def publish(self) -> list[Path]:
+        """Put the averaged weights together as a model's folder, finished or not; nothing before there are any.
+
+        Where coarse normals were hidden now and then, the same network is a model without them, too: ``model-plain``.
+        """
         if not (self.run / "views" / AVERAGE).is_file():
-            return None
-        return export(self.run, self.plan, self.run / "model", self.card())
+            return []
+        made = [export(self.run, self.plan, self.run / "model", self.card())]
+        views = self.plan.views
+        if views.normals and views.bare:
+            plain = replace(self, plan=replace(self.plan, views=replace(views, normals=False)))
+            made.append(export(self.run, plain.plan, self.run / "model-plain", plain.card()))
+        return made
 
     @property
     def kept(self) -> Path:

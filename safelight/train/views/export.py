@@ -19,6 +19,8 @@ from safelight.weights.load import read
 def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path:
     """Write the model of a finished run.
 
+    Where the run showed normals and the plan shows none, what read them is left out: hidden normals are zeros.
+
     Args:
         folder: made if missing; files there are replaced.
         card: what people should know of the model.
@@ -33,6 +35,7 @@ def export(run: Path, plan: Plan, folder: Path, card: Mapping[str, Any]) -> Path
     pictures = cached_latents(run, plan)["pictures"]
     unet = plan.views.config(pictures.shape[2], pictures.shape[3])
     tensors = {name.removeprefix(UNET): tensor for name, tensor in network.items()}
+    tensors["conv_in.weight"] = tensors["conv_in.weight"][:, : unet.in_channels]  # normals stand last
     halve(folder / "unet" / "diffusion_pytorch_model.safetensors", tensors)
     halve(folder / "vae" / "diffusion_pytorch_model.safetensors", state(load_vae(run, plan)))
     write_json(folder / "unet" / "config.json", {"_class_name": "UNet2DConditionModel", **asdict(unet)})
