@@ -23,7 +23,7 @@ DEFAULT = "figurines"
 PROMPTS, CURVE_PROMPTS, SAMPLES = 300, 100, 20
 SUBJECTS = ("figurines", "adapters", "views")
 PROOFS = ("--lora", "--embedding", "--control", "--image-adapter")
-VIEWS = ("people", "apart", "volumes")
+VIEWS = ("people", "also", "apart", "volumes")
 STANDARD = {"prompts": PROMPTS, "steps": None, "guidance": None, "seed": 0, "sampler": None}
 """The trial that is promised something of: only its figures enter the checkout's evidence and a model's card."""
 PICTURES = ("sheet", "curves", "neighbours")
@@ -38,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", metavar="MODEL", help="which model, by name or folder; by default the one that came along")
     add("--prompts", type=int, metavar="N", help="held-out prompts, 1 to 10000; 300 by default, 48 for adapters")
     add("--people", type=int, metavar="N", help="views: held-out people, 3 to 10000; 100 by default")
+    add("--also", metavar="MODEL", action="append", help="views: another model on the same people; repeatable")
     add("--apart", action="store_true", help="views: also with each view drawn alone, and with four at a time")
     add("--volumes", type=int, metavar="N", help="views: also volumes fitted to the views of the first N people")
     add("--steps", type=int, metavar="N", help="steps of each picture; by default the model's own")

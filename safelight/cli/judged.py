@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,15 +37,22 @@ def run(args: argparse.Namespace) -> int:
     from safelight.runtime.device import pick
     from safelight.train.journal import save_png
 
-    model = load(located(args.model or DEFAULT), pick(args.device))
-    flags = ("people", "steps", "guidance", "sampler", "apart", "volumes")
+    model, *others = (load(located(name), pick(args.device)) for name in (args.model or DEFAULT, *(args.also or [])))
+    for other in others:
+        if other.preset.size != model.preset.size or other.name == model.name:
+            raise RequestError(
+                f"{model.name} ({model.preset.size} pixels) and {other.name} ({other.preset.size}): models judged "
+                "on the same people draw pictures of one size, and have names of their own"
+            )
+    flags = ("people", "steps", "guidance", "sampler", "also", "apart", "volumes")
     source = origin(verdicts.again(args, "views", "-m", model.name, flags=flags))
     with Watch() as watch:
         held = exam(_count(args), cameras(size=model.preset.size), watch)
-        views = drawn(model, held.truths, _settings(args), watch)
-        failed = verdicts.told(_findings(args, model, held, views, watch), source, place)
-        if args.sheet and place:
-            save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet.png"))
+        rows = [(one, drawn(one, held.truths, _settings(args), watch)) for one in (model, *others)]
+        failed = verdicts.told(_findings(args, rows, held, watch), source, place)
+        for one, views in rows if args.sheet and place else ():
+            mark = "" if one is model else f"-{one.name}"
+            save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet{mark}.png"))
     return 1 if failed else 0
 
 
@@ -56,9 +63,13 @@ def _settings(args: argparse.Namespace, at_once: int | None = None) -> Settings:
 
 
 def _findings(
-    args: argparse.Namespace, model: ViewModel, held: Exam, views: np.ndarray, watch: Watch
+    args: argparse.Namespace, rows: Sequence[tuple[ViewModel, np.ndarray]], held: Exam, watch: Watch
 ) -> Iterator[Finding]:
-    """The truth and the floors first: they say whether the trial can be trusted."""
+    """The truth and the floors first: they say whether the trial can be trusted.
+
+    Args:
+        rows: what each model drew; all that takes long is asked of the first.
+    """
     from safelight.evaluate.origin import cores
     from safelight.evaluate.views import baselines, report
     from safelight.evaluate.views.trial import measure
@@ -68,8 +79,11 @@ def _findings(
         floors[row] = measure(pictures, held, cores(), watch)
         said = {"ground truth": report.of_truth, "constant grey": report.of_grey}.get(row)
         yield from said(floors[row]) if said else report.of_floor(row, floors[row])
+    (model, views), *others = rows
     together = measure(views, held, cores(), watch)
     yield from report.of_model(model.name, together, floors)
+    for other, theirs in others:
+        yield from report.of_model(other.name, measure(theirs, held, cores(), watch), floors)
     if args.apart:
         yield from _apart(args, model, held, together, watch)
     if args.volumes:

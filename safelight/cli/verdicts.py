@@ -56,5 +56,6 @@ def again(args: argparse.Namespace, *begun: str, flags: Sequence[str]) -> str:
     words = ["safelight", "evaluate", *begun]
     for flag in given(args, flags):
         value = getattr(args, flag.removeprefix("--"))
-        words += [flag] if value is True else [flag, str(value)]
+        for each in value if isinstance(value, list) else [value]:
+            words += [flag] if each is True else [flag, str(each)]
     return shlex.join([*words, *(["--seed", str(args.seed)] if args.seed else [])])

@@ -217,16 +217,21 @@ def test_a_model_is_judged_and_an_untaught_one_fails(
     monkeypatch.setattr(baselines, "mean", partial(baselines.mean, count=5))
     quick = Fit(cells=(8, 8), steps=(3, 3), rays=64, samples=8)
     monkeypatch.setattr(trial, "volumes", partial(trial.volumes, how=quick))
-    asked = ("--people", "3", "--steps", "1", "--apart", "--volumes", "2", "--sheet", "-o", "v.json")
+    beside = ("--also", "figurines-views")
+    told = refused(here.run("evaluate", "views", "--people", "3", *beside))
+    assert "names of their own" in told
+    asked = ("--people", "3", "--steps", "1", *beside, "--apart", "--volumes", "2", "--sheet", "-o", "v.json")
     said = here.run("evaluate", "views", "-m", models["pose"], *asked)
     assert said.code == 1, said.err
     claims = json.loads((here.folder / "v.json").read_text("utf-8"))
     failed = [claim["claim"] for claim in claims if claim["holds"] is False]
     assert failed and all("ground truth" not in claim and "constant" not in claim for claim in failed), failed
-    assert (here.folder / "v-sheet.png").is_file()
-    assert claims[0]["command"] == "safelight evaluate views -m model --people 3 --steps 1 --apart --volumes 2"
+    assert all((here.folder / name).is_file() for name in ("v-sheet.png", "v-sheet-figurines-views.png"))
+    words = " ".join(["safelight evaluate views -m model --people 3 --steps 1", *beside, "--apart --volumes 2"])
+    assert claims[0]["command"] == words
     found = {claim["claim"]: claim["value"] for claim in claims}
     part = "PSNR inside the outline"
+    assert found[f"figurines-views: {part}"] > found[f"model: {part}"]
     together, alone, few = (found[f"model{way}: {part}"] for way in ("", ", each view alone", ", 4 views at a time"))
     assert len({together, alone, few}) == 3
     lost = found[f"model: {part} lost by 8 views at once against 4 at a time"]
