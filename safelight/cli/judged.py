@@ -50,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
         held = exam(_count(args), cameras(size=model.preset.size), watch)
         rows = [(one, drawn(one, held.truths, _settings(args), watch)) for one in (model, *others)]
         failed = verdicts.told(_findings(args, rows, held, watch), source, place)
-        for one, views in rows if args.sheet and place else ():
-            mark = "" if one is model else f"-{one.name}"
-            save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet{mark}.png"))
+        if args.sheet and place:
+            for one, views in rows:
+                mark = "" if one is model else f"-{one.name}"
+                save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet{mark}.png"))
     return 1 if failed else 0
 
 
