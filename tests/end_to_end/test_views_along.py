@@ -18,7 +18,7 @@ from safelight.multiview.model import load
 from safelight.runtime.device import pick
 from tests.end_to_end.shell import Shell
 
-ALONG = ["figurines-views"]
+ALONG = ["figurines-views", "figurines-views-normals"]
 PEOPLE = 3
 
 
