@@ -38,7 +38,7 @@ def model(kind: str = "normals", reads: str = "dense", camera: str = "pose16") -
         kind: ``normals`` for a model that is shown them, ``pose`` for one that is not.
         reads: its layout. camera: how it is told cameras.
     """
-    shape = {"channels": (16, 32), "attended": (0, 1), "heads": 2, "groups": 4}
+    shape = {"channels": (16, 32), "attended": (0, 1), "heads": (2,), "groups": 4}
     viewing = Viewing(**shape, layout=reads, camera=camera, normals=kind == "normals")  # type: ignore[arg-type]
     vae = AutoencoderKL(KLConfig(**KL, **blocks())).eval()
     unet = UNet(viewing.config(vae.config.latent_channels, EDGE // STRIDE))
