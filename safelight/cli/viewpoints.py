@@ -65,7 +65,7 @@ def portrait(args: argparse.Namespace, preset: Preset) -> Camera | None:
     from safelight.multiview.encode import encoder
     from safelight.multiview.zero123.model import FOV
 
-    far = encoder(preset.camera).distant if preset.camera else False
+    far = _told_distance(preset) and encoder(preset.camera).needs == "reference"
     if args.elevation is None and not (far and any(text.count(",") == 2 for text in args.camera or [])):
         return None
     height = preset.elevation if args.elevation is None else args.elevation
@@ -113,16 +113,20 @@ def _place(text: str, preset: Preset, usual: float) -> tuple[float, float, float
     Raises:
         RequestError: no such numbers, or a distance of which the model is not told.
     """
-    from safelight.multiview.encode import encoder
-
     if text.count(",") != 2:
         return (*rigged.angles(text, "--camera"), usual)
     azimuth, elevation, distance = rigged.place(text)
-    if distance != usual and not encoder(preset.camera).distant:
+    if distance != usual and not _told_distance(preset):
         raise RequestError(
             f"{preset.title}: is not told how far away cameras are, and draws from {usual:g}; give --camera AZ,EL"
         )
     return azimuth, elevation, distance
+
+
+def _told_distance(preset: Preset) -> bool:
+    from safelight.multiview.encode import encoder
+
+    return bool(preset.camera) and encoder(preset.camera).distant
 
 
 def _lens(preset: Preset) -> tuple[float, float]:
