@@ -8,7 +8,7 @@ import torch
 
 from safelight.core.path import vp_scaled_linear
 from safelight.figurines.shapes import LABELS
-from safelight.train.figurines.places import part_areas, picture_weights, place_weights
+from safelight.train.figurines.places import PixelWeights, part_areas, picture_weights, place_weights
 from safelight.train.objective import Objective, error
 
 
@@ -32,6 +32,13 @@ def test_a_small_part_of_a_picture_weighs_more_where_it_is() -> None:
     corner[0, 0, 0] = (mark + 3 * wall) / 4
     torch.testing.assert_close(weights, corner / corner.mean())
     assert weights.mean().item() == pytest.approx(1.0)
+
+
+def test_weights_of_pixels_are_looked_up_and_their_mean_is_one() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (5, 4, 4), np.uint8)
+    weights = PixelWeights(labels, 0.75)
+    torch.testing.assert_close(weights.of([3, 1]), picture_weights(labels, 1, 0.75)[[3, 1]])
+    assert weights.of(range(5)).mean().item() == pytest.approx(1.0)
 
 
 def test_areas_are_means_over_those_who_show_the_part() -> None:

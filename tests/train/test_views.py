@@ -12,9 +12,13 @@ from PIL import Image
 
 from safelight.core.camera import Camera
 from safelight.errors import CheckpointError, ConfigError, RequestError, UnknownNameError
+from safelight.generate.picture import colours
 from safelight.generate.views import ViewRequest, draw
 from safelight.multiview.model import ViewModel, load
 from safelight.runtime.device import pick
+from safelight.train.figurines.autoencoder import Squeezing
+from safelight.train.figurines.places import PixelWeights, picture_weights
+from safelight.train.figurines.portraits import Portraits
 from safelight.train.run import Clock
 from safelight.train.views import stages
 from safelight.train.views.begin import begun, unpack
@@ -198,6 +202,36 @@ def test_places_count_as_they_weigh_unless_the_portrait_is_hidden() -> None:
         torch.testing.assert_close(task.loss(3, slice(0, 8)), plain * counted)
 
 
+def test_the_decoder_learns_pictures_alone_and_small_parts_most(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Squeezing] = []
+    monkeypatch.setattr(stages, "Squeezing", lambda *given: made.append(Squeezing(*given)) or made[-1])
+    for part in ("data", "vae"):
+        (tmp_path / part).symlink_to(rendered / part)
+    end(stages.learn_decoder(tmp_path, tiny("decoder.detail=1"), NEVER))
+    (task,), seen = made, load_scenes(rendered / "data")
+    assert len(task.portraits.pictures) == seen.labels[..., 0, 0].size, "no normals"
+    batch = task.seen(0)
+    chosen = [
+        next(k for k, one in enumerate(seen.pictures.reshape(-1, 16, 16, 3)) if torch.equal(colours(one[None])[0], row))
+        for row in batch[:, :3]
+    ]
+    wanted = picture_weights(seen.labels.reshape(-1, 16, 16), 1, 1.0)[chosen]
+    torch.testing.assert_close(batch[:, 3], wanted)
+    assert wanted.max() > 10 * wanted.min()
+
+
+def test_pixels_of_an_autoencoder_count_as_they_weigh(rendered: Path) -> None:
+    plan, seen = tiny("vae.coarse=0", "vae.kl=0"), load_scenes(rendered / "data")
+    shown, losses = Portraits(stages.Flat([seen.pictures]), seen.codes), []
+    for factor in (1.0, 2.0):
+        weights = PixelWeights(stages.parts(seen), 0.5)
+        weights.share *= factor
+        losses.append(Squeezing(plan.vae, shown, 4, 0, "cpu", weights).loss(1, slice(0, 4)))
+    torch.testing.assert_close(losses[1], 2 * losses[0])
+
+
 def test_a_folder_that_claims_what_its_preset_cannot_be_is_refused(rendered: Path, tmp_path: Path) -> None:
     published(rendered, tmp_path)
     place = tmp_path / "model" / "safelight.json"
@@ -223,6 +257,7 @@ def test_plans_that_cannot_be_are_refused() -> None:
         (["views.layout=dens"], UnknownNameError),
         (["data.people=0"], ConfigError),
         (["views.no=1"], UnknownNameError),
+        (["decoder.detail=1.5"], ConfigError),
         (["portraits.count=1"], UnknownNameError),
     ):
         with pytest.raises(kind):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from hashlib import blake2b
 
 import numpy as np
 
@@ -44,20 +45,33 @@ def places(views: Camera) -> list[tuple[float, float]]:
     return found
 
 
-def seen(drawn: np.ndarray, views: Camera, workers: int, tell: Tell) -> list[list[dict[str, str]]]:
-    """Read views uint8 [N, V, H, W, 3]: attribute -> value for every person and view.
+Known = dict[tuple[int, bytes], dict[str, str]]
+"""What was read already: the number of the view and its picture's digest -> attribute -> value."""
+
+
+def seen(
+    drawn: np.ndarray, views: Camera, workers: int, tell: Tell, known: Known | None = None
+) -> list[list[dict[str, str]]]:
+    """Read views uint8 [N, V, H, W, 3]: attribute -> value for every person and view. A picture that comes again in
+    the same view (grey ones, means, people in another order) is read once.
+
+    Args:
+        known: of the same cameras; what is read is added.
 
     Raises:
         RequestError: cameras that the checker cannot read from. ImageError: pictures of another size.
     """
+    known = {} if known is None else known
     found: list[list[dict[str, str]]] = [[] for _ in drawn]
     with pool(workers) as executor:
         for view, (azimuth, elevation) in enumerate(places(views)):  # all of one place together: see `read`
             reader = partial(read, azimuth=azimuth, elevation=elevation)
-            pictures = list(drawn[:, view])
-            rows = executor.map(reader, pictures, chunksize=8) if executor else map(reader, pictures)
-            for person, row in enumerate(rows):
-                found[person].append(row)
+            keys = [(view, blake2b(picture.tobytes(), digest_size=16).digest()) for picture in drawn[:, view]]
+            new = {key: picture for key, picture in zip(keys, drawn[:, view], strict=True) if key not in known}
+            rows = executor.map(reader, new.values(), chunksize=8) if executor else map(reader, new.values())
+            known.update(zip(new, rows, strict=True))
+            for person, key in enumerate(keys):
+                found[person].append(known[key])
             tell("views read", (view + 1) * len(drawn), drawn.shape[0] * drawn.shape[1])
     return found
 

@@ -6,7 +6,7 @@ Axis legend: N people, V views, H W pixels; views are uint8 [N, V, H, W, 3] as d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,12 +31,14 @@ class Exam:
         places: for each, both cheeks in every view (`marks.places`).
         landmarks: for each, the points that are looked for (`epipolar.landmarks`).
         stated: for each, what every view shows; None where the checker is not asked.
+        known: what the checker has read of these cameras, so that no picture is read twice.
     """
 
     truths: Sequence[Truth]
     places: Sequence[list[tuple[cheeks.Place | None, cheeks.Place | None]]]
     landmarks: Sequence[list[epipolar.Landmarks]]
     stated: Sequence[attributes.Seen] | None
+    known: attributes.Known = field(default_factory=dict)
 
     @property
     def cameras(self) -> Camera:
@@ -118,7 +120,7 @@ def measure(drawn: np.ndarray, of: Exam, workers: int, tell: Tell) -> Measured:
     pictures, mattes = (np.stack([getattr(one, name) for one in of.truths]) for name in ("pictures", "mattes"))
     scores, recognised = None, None
     if of.stated is not None:
-        seen = attributes.seen(drawn, of.cameras, workers, tell)
+        seen = attributes.seen(drawn, of.cameras, workers, tell, of.known)
         scores = attributes.scores(seen, of.stated)
         recognised = identity.retrieved(-identity.alike(seen, of.stated))
     return Measured(

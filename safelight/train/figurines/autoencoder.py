@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from safelight.errors import ConfigError
 from safelight.generate.picture import colours
+from safelight.train.figurines.places import PixelWeights
 from safelight.train.figurines.portraits import Portraits
 from safelight.train.order import first_weights, generator, rows
 from safelight.train.settings import at_least
@@ -78,9 +79,18 @@ class Squeezing:
     Args:
         batch: crops per step; a step of whole pictures sees as many pixels.
         device: where the network is trained.
+        weights: how much each pixel of the portraits counts; None: all the same.
     """
 
-    def __init__(self, vae: Vae, portraits: Portraits, batch: int, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        vae: Vae,
+        portraits: Portraits,
+        batch: int,
+        seed: int,
+        device: str = "cpu",
+        weights: PixelWeights | None = None,
+    ) -> None:
         size = portraits.pictures.shape[1]
         with first_weights(seed):
             self.module = AutoencoderKL(vae.config(size)).to(device)
@@ -88,16 +98,19 @@ class Squeezing:
             for part in filter(None, (self.module.encoder, self.module.quant_conv)):
                 part.requires_grad_(False)
         self.vae, self.portraits, self.batch, self.seed, self.size = vae, portraits, batch, seed, size
-        self.device = torch.device(device)
+        self.device, self.weights = torch.device(device), weights
 
-    def pictures(self, step: int) -> Tensor:
-        """What step ``step`` sees: ``batch`` crops, or as many pixels in whole pictures."""
+    def seen(self, step: int) -> Tensor:
+        """What step ``step`` sees: ``batch`` crops, or as many pixels in whole pictures; [B, 4, S, S], the colours and
+        how much a pixel counts."""
         vae = self.vae
         whole = vae.crop >= self.size or step % vae.whole_every == 0
         area = max(1, (self.size // vae.crop) ** 2)
         count = max(1, self.batch // area) if whole else self.batch
         chosen = rows(self.seed, step, self.batch, len(self.portraits.pictures))[:count]
         pictures = colours(self.portraits.pictures[chosen])
+        counts = torch.ones_like(pictures[:, :1]) if self.weights is None else self.weights.of(chosen)[:, None]
+        pictures = torch.cat([pictures, counts], 1)
         if whole:
             return pictures
         corners = torch.randint(0, self.size - vae.crop + 1, (count, 2), generator=generator(self.seed, step, "crop"))
@@ -110,7 +123,7 @@ class Squeezing:
         Raises:
             ConfigError: so few whole pictures are seen at once that the parts of a batch cannot be equally long.
         """
-        pictures = self.pictures(step)
+        pictures, counts = self.seen(step).split([3, 1], 1)
         count, length = len(pictures), part.stop - part.start
         if count * length % self.batch:
             raise ConfigError(
@@ -118,14 +131,15 @@ class Squeezing:
                 "lower accumulate or raise batch"
             )
         part = slice(part.start * count // self.batch, part.stop * count // self.batch)
-        x = pictures[part].to(self.device)
+        x, weight = pictures[part].to(self.device), counts[part].to(self.device)
         posterior = self.module.encode(x)
         noise = torch.randn((count, *posterior.mean.shape[1:]), generator=generator(self.seed, step, "posterior"))
         y = self.module.decode(posterior.sample(noise[part].to(self.device))).float()
         error = x - y
-        pixels = error.abs().mean() + self.vae.square * error.square().mean()
+        beside = [(axis, error.shape[axis] - 1) for axis in (2, 3)]
+        pixels = (weight * error.abs()).mean() + self.vae.square * (weight * error.square()).mean()
         coarse = F.avg_pool2d(error, self.vae.patch).abs().mean()
-        slopes = sum(error.diff(dim=axis).abs().mean() for axis in (2, 3))
+        slopes = sum((weight.narrow(axis, 1, steps) * error.diff(dim=axis).abs()).mean() for axis, steps in beside)
         nats = posterior.kl().float().mean() / posterior.mean[0].numel()
         return pixels + self.vae.coarse * coarse + self.vae.slope * slopes + self.vae.kl * nats
 

@@ -9,6 +9,8 @@ weights belong to the picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,15 +46,45 @@ def picture_weights(labels: np.ndarray, scale: int, detail: float) -> Tensor:
     Args:
         labels: uint8 [N, H, W], which part is seen.
     """
-    share = (part_areas(labels) ** -detail).astype(np.float32)
+    share = part_shares(labels, detail)
     count, height, width = labels.shape
     parts = labels.reshape(count, height // scale, scale, width // scale, scale)
-    places = np.stack([share[each].mean((1, 3)) for each in parts])
-    return torch.from_numpy(places / places.mean())
+    return torch.from_numpy(np.stack([share[each].mean((1, 3)) for each in parts]))
+
+
+class PixelWeights:
+    """How much each pixel of many pictures counts, looked up when it is asked for; see `place_weights`.
+
+    Args:
+        labels: uint8 [N, H, W], which part is seen.
+    """
+
+    def __init__(self, labels: np.ndarray, detail: float) -> None:
+        self.labels, self.share = labels, part_shares(labels, detail)
+
+    def of(self, chosen: Sequence[int]) -> Tensor:
+        """[n, H, W] of these pictures; the mean over all is 1."""
+        return torch.from_numpy(self.share[self.labels[list(chosen)]])
+
+
+def part_shares(labels: np.ndarray, detail: float) -> np.ndarray:
+    """How much a pixel of each part of `LABELS` counts, float32 [L], with mean 1 over all pixels [N, H, W]."""
+    covered = _covered(labels)
+    share = _where_seen(covered) ** -detail
+    return (share / (share @ covered.mean(1))).astype(np.float32)
 
 
 def part_areas(labels: np.ndarray) -> np.ndarray:
     """Mean share of the picture that each part of `LABELS` covers where it is seen at all; 1 where it never is."""
-    areas = np.stack([(labels == i).mean((1, 2)) for i in range(len(LABELS))])
-    seen = (areas > 0).sum(1)
-    return np.where(seen > 0, areas.sum(1) / np.maximum(seen, 1), 1.0)
+    return _where_seen(_covered(labels))
+
+
+def _covered(labels: np.ndarray) -> np.ndarray:
+    """Share of every picture that each part covers, [L, N]."""
+    return np.stack([(labels == i).mean((1, 2)) for i in range(len(LABELS))])
+
+
+def _where_seen(covered: np.ndarray) -> np.ndarray:
+    """Means [L] over the pictures that show a part; 1 where none does."""
+    seen = (covered > 0).sum(1)
+    return np.where(seen > 0, covered.sum(1) / np.maximum(seen, 1), 1.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safelight.core.path import VP
+from safelight.errors import ConfigError
 from safelight.train.figurines.autoencoder import Vae
 from safelight.train.settings import Fit, at_least, laid_over, records
 from safelight.train.views.viewing import Viewing
@@ -35,12 +36,30 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """What the decoder is taught, alone, of pictures: a part of a picture's area ``a`` counts by ``a ** -detail`` per
+    pixel; 0 = every pixel counts the same, 1 = every part does, however small.
+
+    Raises:
+        ConfigError: a detail outside 0 to 1.
+    """
+
+    detail: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least(self, detail=0)
+        if self.detail > 1:
+            raise ConfigError(f"detail = {self.detail} must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
 class Plan:
     """Every number that makes the model."""
 
     data: Data
     vae: Vae
     vae_fit: Fit
+    decoder: Decoder
     decoder_fit: Fit
     views: Viewing
     views_fit: Fit
@@ -55,6 +74,7 @@ SECTIONS: dict[str, type] = {
     "data": Data,
     "vae": Vae,
     "vae_fit": Fit,
+    "decoder": Decoder,
     "decoder_fit": Fit,
     "views": Viewing,
     "views_fit": Fit,

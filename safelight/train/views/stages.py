@@ -18,7 +18,7 @@ from safelight.errors import CheckpointError
 from safelight.train.ema import Average
 from safelight.train.figurines.autoencoder import Squeezing, encode_all
 from safelight.train.figurines.finished import AVERAGE, encoder_hash, load_vae
-from safelight.train.figurines.places import picture_weights
+from safelight.train.figurines.places import PixelWeights, picture_weights
 from safelight.train.figurines.portraits import Portraits
 from safelight.train.figurines.stages import named
 from safelight.train.run import Clock, Look, Progress, train
@@ -72,11 +72,20 @@ def learn_vae(
 
 
 def learn_decoder(run: Path, plan: Plan, clock: Clock, device: str = "cpu") -> Iterator[Progress]:
-    """Learn the autoencoder's decoder on, its encoder kept: latents that are cached, or learned from, stay valid."""
+    """Learn the autoencoder's decoder on, its encoder kept: latents that are cached, or learned from, stay valid.
+
+    Of pictures alone: normals are read, never drawn.
+    """
     fit, seen = plan.decoder_fit, finished(run, plan)
     vae = replace(plan.vae, decoder_only=True)
-    task = Squeezing(vae, pictures(seen), fit.batch, fit.seed, device)
-    facts = {**named("vae", vae), "data.people": len(seen.codes), "autoencoder": encoder_hash(run)}
+    shown = Portraits(Flat([seen.pictures]), seen.codes)
+    task = Squeezing(vae, shown, fit.batch, fit.seed, device, PixelWeights(parts(seen), plan.decoder.detail))
+    facts = {
+        **named("vae", vae),
+        **named("decoder", plan.decoder),
+        "data.people": len(seen.codes),
+        "autoencoder": encoder_hash(run),
+    }
     yield from train(task, fit, run / "decoder", clock, run / "vae" / AVERAGE, facts)
 
 
@@ -129,9 +138,13 @@ def finished(run: Path, plan: Plan) -> Scenes:
 
 def weights_of(seen: Scenes, grid: int, detail: float) -> Tensor:
     """How much each place of the latents counts, [N, V, grid, grid]; see `safelight.train.figurines.places`."""
-    labels = np.asarray(seen.labels)
-    flat = labels.reshape(-1, *labels.shape[2:])
-    return picture_weights(flat, labels.shape[-1] // grid, detail).unflatten(0, labels.shape[:2])
+    flat = parts(seen)
+    return picture_weights(flat, flat.shape[-1] // grid, detail).unflatten(0, seen.labels.shape[:2])
+
+
+def parts(seen: Scenes) -> np.ndarray:
+    """Which part every pixel shows, uint8 [P, S, S], of all pictures in one row."""
+    return seen.labels.reshape(-1, *seen.labels.shape[2:])
 
 
 def pictures(seen: Scenes) -> Portraits:

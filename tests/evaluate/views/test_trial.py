@@ -103,6 +103,25 @@ def test_the_checker_recognises_people_by_their_views() -> None:
     assert {one.claim for one in report.of_floor("x", other)} >= {"x: attributes seen", "x: likeliest by attributes"}
 
 
+def test_a_picture_that_comes_again_in_the_same_view_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[bytes, float]] = []
+
+    def reader(picture: np.ndarray, azimuth: float, elevation: float) -> dict[str, str]:
+        read.append((picture.tobytes(), azimuth))
+        return {"skin": str(picture[0, 0, 0]), "hat": str(azimuth)}
+
+    monkeypatch.setattr(attributes, "read", reader)
+    views, known = cameras(FRONT[:2]), attributes.Known()
+    drawn = np.zeros((3, 2, 64, 64, 3), np.uint8)
+    drawn[1] = 7
+    found = attributes.seen(drawn, views, 1, quiet, known)
+    assert [[view["skin"] for view in person] for person in found] == [["0", "0"], ["7", "7"], ["0", "0"]]
+    assert found[0][0]["hat"] != found[0][1]["hat"], "the same picture elsewhere is another"
+    assert len(read) == len(set(read)) == 4
+    again = attributes.seen(drawn[[1, 0]], views, 1, quiet, known)
+    assert (again, len(read)) == ([found[1], found[0]], 4)
+
+
 def test_equally_near_candidates_share_the_hit() -> None:
     assert identity.retrieved(np.array([[0.1, 0.5, 0.6], [0.4, 0.4, 0.4]])) == pytest.approx((1 + 1 / 3) / 2)
     with pytest.raises(RequestError, match="candidate"):
