@@ -38,7 +38,7 @@ from safelight.train.views.plan import Plan
 from safelight.train.views.plan import read as plan_of
 from safelight.weights.save import make_folder, write
 
-SIZE, ASIDE, STEPS = 32, 0.4, 600
+SIZE, ASIDE, STEPS = 32, 0.4, 1200
 SHAPE: Final = (
     f"data.size={SIZE}",
     f"data.aside={ASIDE}",
@@ -59,7 +59,7 @@ SHAPE: Final = (
     "views_fit.sample_every=0",
 )
 """Of all: the plan of ``safelight train figurines-views``, smaller."""
-FIRST: Final = ("views.layout=self", "views.camera=", "views.counts=[1]", "views_fit.steps=1500")
+FIRST: Final = ("views.layout=self", "views.camera=", "views.counts=[1]", "views_fit.steps=2500")
 """What all begin with: single views, of which the network is told nothing."""
 CELLS: Final[Mapping[str, tuple[str, ...]]] = {
     "dense, told pose": ("views.layout=dense",),

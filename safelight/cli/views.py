@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", metavar="TEXT", help="what to draw, or what the portrait shows, for models that read a text")
     add("--negative", metavar="TEXT", help="what to lead away from, for the same models")
     viewpoints.arguments(parser)
-    add("--normals", metavar="DIR", help=f"coarse normals of the views, 000.png and on, and {NORMALS}")
+    add("--normals", metavar="DIR", help=f"coarse normals in each camera's own axes, 000.png and on, and {NORMALS}")
     add("--steps", type=int, metavar="N", help="steps; by default the model's own")
     add("--guidance", metavar="S[,S...]", help="how much portrait and prompt lead, all views or each; else the model's")
     add("--normals-guidance", metavar="S[,S...]", help="how much the normals lead, apart from the portrait")

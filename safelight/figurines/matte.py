@@ -13,6 +13,7 @@ from safelight.figurines.palette import BACKGROUND, CLEARANCE
 
 _PURE: Final = 0.25 * CLEARANCE
 """Nearer to the background's colour than this, a pixel is background, noise and compression included."""
+_HALF: Final = 0.36
 
 
 def background_color(picture: np.ndarray) -> np.ndarray:
@@ -23,26 +24,31 @@ def background_color(picture: np.ndarray) -> np.ndarray:
     return np.median(np.concatenate(edges), axis=0) / 255.0
 
 
-def matte(picture: np.ndarray, background: str | None = None) -> np.ndarray:
-    """Where the figure is.
+def coverage(picture: np.ndarray, background: str | None = None) -> np.ndarray:
+    """How much of each pixel the figure covers.
 
     A pixel on the outline mixes figure and ground; its share is its distance from the ground's colour relative to
-    that of the purest figure pixel next to it, and it belongs to the figure from about a half on (one sample less, as
-    rims are shaded darker than what lies next to them).
+    that of the purest figure pixel next to it.
 
     Args:
         picture: uint8 [H, W, 3].
         background: one of ``ATTRIBUTES["background"]``; None = read from the picture's edges.
 
     Returns:
-        bool [H, W], True = figure.
+        float32 [H, W], 0 = background, 1 = figure.
     """
     ground = background_color(picture) if background is None else np.array(BACKGROUND[background])
     distance = np.sqrt(((picture / 255.0 - ground) ** 2).sum(-1)).astype(np.float32)
     pure = distance < _PURE
     outline = ~pure & (_neighbors(pure.astype(np.float32)) > 0)
     share = distance / np.maximum(_neighbors(distance), _PURE)
-    return ~pure & (~outline | (share >= 0.36))
+    return np.where(pure, np.float32(0), np.where(outline, share, np.float32(1)))
+
+
+def matte(picture: np.ndarray, background: str | None = None) -> np.ndarray:
+    """Where the figure is: bool [H, W], of pixels that it covers by about a half (one sample less, as rims are shaded
+    darker than what lies next to them). Arguments as of `coverage`."""
+    return coverage(picture, background) >= _HALF
 
 
 def _neighbors(values: np.ndarray) -> np.ndarray:

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from safelight.adapters.picture import check_hint, over
+from safelight.adapters.picture import check_hint, named, over
 from safelight.core.camera import Camera
-from safelight.errors import RequestError
+from safelight.errors import ImageError, RequestError
 from safelight.figurines.render import portrait_camera
 from safelight.generate.picture import to_tensor
 from safelight.multiview.captions import captions
 from safelight.multiview.encode import ENCODERS, encoder
 from safelight.multiview.model import ViewModel
 from safelight.multiview.network import Conditions, beside
+from safelight.multiview.normals import AXES, misread
 from safelight.multiview.presets import Preset
 from safelight.multiview.rig import rig
 from safelight.multiview.zero123.model import FOV, Told, Zero123
@@ -41,7 +43,7 @@ def check(preset: Preset, name: str, request: ViewRequest) -> None:
 
     Raises:
         RequestError: a portrait, a text, normals, a camera or views that it does not read, or the lack of one that it
-            needs. ImageError: a picture of another shape.
+            needs. ImageError: a picture of another shape, or normals in other axes.
     """
     if request.portrait is None and preset.pictured:
         raise RequestError(f"{name} draws views of a picture, and none was given; name one")
@@ -63,7 +65,12 @@ def _needs(preset: Preset) -> str:
 
 
 def _check_cameras(preset: Preset, name: str, cameras: Camera) -> None:
-    """RequestError for other views than the model has, where it is told none; they may all be turned together."""
+    """RequestError for lenses of which the model is not told, and for other views than it has, where it is told none;
+    they may all be turned together."""
+    if not (preset.camera and ENCODERS[preset.camera].maps) and bool((cameras.focal != cameras.focal[0]).any()):
+        raise RequestError(f"{name} is not told of lenses, and these cameras have several; give all the same")
+    if preset.free and cameras.projection != "perspective":
+        raise RequestError(f"{name} draws what a lens shows, not {cameras.projection} views; give perspective cameras")
     if preset.free:
         return
     own, asked = rig(preset.rig).cameras(), cameras.to(torch.float32, "cpu")
@@ -92,6 +99,10 @@ def _check_pictures(preset: Preset, name: str, request: ViewRequest) -> None:
         for picture in pictures:
             if picture is not None:
                 check_hint(picture, (preset.size, preset.size), f"the {what}")
+    for number, picture in enumerate([*request.normals, request.own_normals]):
+        if picture is not None and (why := misread(np.asarray(picture.convert("RGB")))):
+            which = f"view {number}" if number < len(request.normals) else "the portrait"
+            raise ImageError(f"the normals of {which}{named(picture)}: {why}; give them in the axes of {AXES}")
 
 
 def texts(preset: Preset, request: ViewRequest) -> tuple[str, str]:

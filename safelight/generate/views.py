@@ -28,7 +28,8 @@ from safelight.core.schedules.row import falling
 from safelight.core.schedules.transforms import shift
 from safelight.encoders.clip_pixels import flat
 from safelight.errors import ImageError, RequestError, UnknownNameError
-from safelight.figurines.matte import matte
+from safelight.figurines.matte import background_color, coverage, matte
+from safelight.figurines.render import PORTRAIT
 from safelight.generate.compose import numbers
 from safelight.generate.picture import to_picture
 from safelight.generate.settle import STRENGTH
@@ -36,6 +37,7 @@ from safelight.generate.telling import check, conditions, encode, texts, told_ap
 from safelight.multiview.answer import evaluator
 from safelight.multiview.bounds import checked
 from safelight.multiview.bundle import Bundle
+from safelight.multiview.figurine import HEAD
 from safelight.multiview.layouts import LAYOUTS
 from safelight.multiview.model import ViewModel
 from safelight.multiview.normals import own_axes
@@ -175,14 +177,15 @@ def of_a_figure(portrait: Image.Image) -> Image.Image:
 
 
 def bundle(seen: Seen, cameras: Camera) -> Bundle:
-    """The views with their cameras, and normals where they were drawn; those of figures with mattes that are read from
-    the pictures, since they stand before a plain background. Other models promise none, so their pictures stay whole.
-    """
+    """The views with their cameras, and normals where they were drawn; those of figures with mattes and background that
+    are read from the pictures, since it is plain. Other models promise none, so their pictures stay whole."""
     pictures, preset = seen.pictures(), seen.model.preset
     normals = own_axes(seen.domain("normals"), cameras) if "normals" in preset.domains else None
     if not preset.figure:
         return Bundle(cameras, pictures, normals=normals)
-    return Bundle(cameras, pictures, np.stack([matte(picture) for picture in pictures]).astype(np.float32))
+    mattes = np.stack([coverage(picture) for picture in pictures])
+    red, green, blue = np.mean([background_color(picture) for picture in pictures], axis=0).round(3).tolist()
+    return Bundle(cameras, pictures, mattes, background=(red, green, blue))
 
 
 def draw(model: ViewModel, request: ViewRequest) -> Iterator[Seen]:
@@ -208,7 +211,8 @@ def settle(model: ViewModel, request: ViewRequest) -> Settled:
             sampler.
     """
     preset = model.preset
-    count = checked(request.cameras).shape[0]
+    around = (HEAD, PORTRAIT["target"]) if preset.figure else ()
+    count = checked(request.cameras, *around).shape[0]
     slots = count * len(preset.domains)
     if request.numbers and len(request.numbers) != slots:
         raise RequestError(f"{len(request.numbers)} numbers were given for {slots} views; give one a view, or none")
@@ -305,7 +309,7 @@ def _check_slots(model: ViewModel, request: ViewRequest) -> None:
         raise RequestError(f"slots are the views that are drawn at once, 1 and up, not {request.slots}")
     preset = model.preset
     if request.slots < request.cameras.shape[0]:
-        if LAYOUTS[preset.layout].counts:
+        if LAYOUTS[preset.layout].counts and not preset.slot:
             raise RequestError(
                 f"{model.name} knows its views by their numbers (layout {preset.layout!r}), so they are drawn all at "
                 "once; leave the slots out"

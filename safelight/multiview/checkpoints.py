@@ -67,7 +67,7 @@ def load_views(
     """
     try:
         raw, tensors = _read(path, variant, pickles)
-        return build(preset, released(tensors), raw, layout(preset.layout, cameras))
+        return build(preset, released(tensors), raw, layout(preset.layout, cameras, preset.slot))
     except (WeightsError, ConfigError) as error:
         raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from error
 

@@ -116,7 +116,7 @@ DENSE: Final = Grouping("bd", "vhw")
 class RowsAndColumns(Grouping):
     """Each token reads its row and its column in every view, with one softmax over both.
 
-    Costs as much as `DENSE`, of whose matrix it is a part.
+    Costs more than `DENSE`, of whose matrix it is a part: the mask comes on top.
     """
 
     apart: str = field(default=DENSE.apart, init=False)
@@ -172,7 +172,7 @@ class Temporal(Grouping):
 class Epipolar(Grouping):
     """Each token reads its own view, and in the others what lies near the line on which they see what it sees.
 
-    Costs as much as `DENSE`, of whose matrix it is a part.
+    Costs more than `DENSE`, of whose matrix it is a part: the mask comes on top.
 
     Args:
         cameras: [V] for all rows, or [B, V]; their pictures show what the latents show.
@@ -247,8 +247,11 @@ LAYOUTS: Final[dict[str, Row]] = {
 }
 
 
-def layout(name: str, cameras: Camera | None = None) -> Layout:
+def layout(name: str, cameras: Camera | None = None, slot: bool = False) -> Layout:
     """The layout of that name with its usual options.
+
+    Args:
+        slot: whether a reference stands behind the views; it is then the front.
 
     Raises:
         UnknownNameError: there is none of that name. RequestError: it needs cameras.
@@ -258,7 +261,8 @@ def layout(name: str, cameras: Camera | None = None) -> Layout:
     row = LAYOUTS[name]
     if row.needs_cameras and cameras is None:
         raise RequestError(f"the layout {name!r} reads along the lines of cameras; give them, or choose another")
-    return row.make(cameras) if row.needs_cameras else row.make()
+    made = row.make(cameras) if row.needs_cameras else row.make()
+    return replace(made, front=-1) if slot and isinstance(made, FrontAndSelf) else made
 
 
 def override(layout: Layout, views: Views, chunk: int = 0) -> SelfAttention:

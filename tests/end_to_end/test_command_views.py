@@ -12,14 +12,16 @@ import torch
 from PIL import Image
 
 from safelight.evaluate.views import baselines, trial
+from safelight.evaluate.views.truth import cameras
 from safelight.evaluate.views.volume import Fit
 from safelight.figurines.person import random_people
-from safelight.figurines.render import portrait
+from safelight.figurines.render import PORTRAIT, portrait
 from safelight.generate.file import open_picture
 from safelight.multiview.export.table import load
 from safelight.weights.load import read
 from safelight.weights.save import save
 from tests.end_to_end.shell import Said, Shell, wrong
+from tests.multiview.readers import READERS
 from tests.train.test_views import TINY
 
 KINDS = ("pose", "normals")
@@ -148,7 +150,8 @@ def test_every_step_of_every_view_is_kept_and_changes_no_bit(here: Shell, models
     assert sorted(path.name for path in (here.folder / "steps/of").iterdir()) == names
     kept = [np.asarray(open_picture(here.folder / "steps/of" / name)) for name in names]
     whole, last = np.frombuffer(drawn, np.uint8).reshape(2, 64, 64, 3), np.stack([kept[1], kept[3]])
-    figure = whole.any(-1)  # beyond its matte a view is written as nothing
+    masks = [np.asarray(open_picture(path)) for path in sorted(here.folder.glob("*/masks/*.png"))[:2]]
+    figure = np.stack(masks) == 255  # beyond it a view is written as nothing, on its edge without the background
     assert figure.sum() > 100 and np.array_equal(last[figure], whole[figure]), "the last step is the finished view"
     assert len({each.tobytes() for each in kept}) == 4
     assert pixels(here, model, *plain, "--every-step", "film.gif") == drawn
@@ -163,9 +166,14 @@ def test_every_step_of_every_view_is_kept_and_changes_no_bit(here: Shell, models
 
 
 def test_the_folder_is_what_the_named_program_reads(here: Shell, models: dict[str, str]) -> None:
-    for name, file in (("colmap", "sparse/0/cameras.txt"), ("nerfstudio", "transforms.json")):
+    points = np.random.default_rng(0).normal(size=(9, 3)) * 0.3
+    around = cameras([(0.0, PORTRAIT["elevation"]), (180.0, PORTRAIT["elevation"])]).to(torch.float64)
+    wanted = around.project(torch.from_numpy(points))[0].numpy()
+    for name, reader in READERS.items():
         assert views(here, models["pose"], "-n", "2", "--export", name, "-o", name).code == 0
-        assert (here.folder / name / file).is_file()
+        for (file, seen), there in zip(reader(here.folder / name, points), wanted, strict=True):
+            assert open_picture(here.folder / name / file).size == (64, 64)
+            assert np.abs(seen - there).max() < 1e-3
 
 
 def test_wrong_requests_are_one_line_before_anything_is_drawn(here: Shell, models: dict[str, str]) -> None:

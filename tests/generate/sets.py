@@ -42,7 +42,7 @@ def model(kind: str = "normals", reads: str = "dense", camera: str = "pose16") -
     viewing = Viewing(**shape, layout=reads, camera=camera, normals=kind == "normals")  # type: ignore[arg-type]
     vae = AutoencoderKL(KLConfig(**KL, **blocks())).eval()
     unet = UNet(viewing.config(vae.config.latent_channels, EDGE // STRIDE))
-    network = ViewNetwork(unet, layout(reads), slot=True).eval()
+    network = ViewNetwork(unet, layout(reads, slot=True), slot=True).eval()
     for seed, module in enumerate((network, vae)):
         randomise(module, seed)
         module.requires_grad_(False)

@@ -89,10 +89,12 @@ def test_slots_bound_the_views_of_a_call_and_change_no_bit_where_all_fit(monkeyp
 
 
 def test_models_that_know_views_by_their_numbers_refuse_slots_for_a_few() -> None:
-    front = model(reads="front-self")
+    behind = model("pose", reads="front-self")  # a portrait behind the views is the front of any few of them
+    assert len(drawn(behind, asked(slots=2))) == len(drawn(behind, asked()))
+    unslotted = replace(behind, preset=replace(behind.preset, slot=False))
     with pytest.raises(RequestError, match="front-self"):
-        settle(front, asked(slots=2))
-    assert torch.equal(drawn(front, asked(slots=3)), drawn(front, asked()))
+        settle(unslotted, asked(slots=2, portrait=None))
+    assert settle(unslotted, asked(slots=3, portrait=None)).steps
 
 
 def test_a_shift_moves_every_level_towards_noise_by_the_root_of_the_views_that_are_drawn_at_once() -> None:
@@ -127,6 +129,8 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("normals", {"normals": bumps(), "normals_guidance": 101.0}, "guidance of normals is a number from 0 to 100"),
     ("normals", {"normals": bumps(2)}, "2 pictures of normals were given for 3 views"),
     ("normals", {"normals": [*bumps(2), WIDE]}, "of another shape"),
+    ("normals", {"normals": [*bumps(2), person()]}, "the normals of view 2: "),
+    ("normals", {"normals": bumps(), "own_normals": person()}, "the normals of the portrait: "),
     ("normals", {"normals": bumps(), "own_normals": WIDE}, "of another shape"),
     ("pose", {"begin": bumps(2)}, "2 pictures to refine were given for 3 views"),
     ("pose", {"begin": [*bumps(2), WIDE]}, "the views to refine: the picture is 32 x 16"),
@@ -136,6 +140,11 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("pose", {"begin": bumps(), "strength": 1.01}, "strength lies between 0 and 1"),
     ("pose", {"begin": bumps(), "strength": float("nan")}, "strength lies between 0 and 1"),
     ("pose", {"sampler": "eular"}, "euler"),
+    ("pose", {"cameras": cameras(0)}, "1 to 64 views, not 0"),
+    ("pose", {"cameras": cameras(65)}, "1 to 64 views, not 65"),
+    ("pose", {"cameras": replace(cameras(), position=cameras().position / 8)}, "view 0 stands inside the head"),
+    ("pose", {"cameras": replace(cameras(), focal=torch.tensor([[60.0, 60.0]] * 2 + [[75.0, 75.0]]))}, "of lenses"),
+    ("pose", {"cameras": cameras().orthographic(3.0)}, "perspective cameras"),
     ("pose", {"slots": 0}, "1 and up, not 0"),
     ("pose", {"slots": -1}, "1 and up, not -1"),
     ("pose", {"shift": "view"}, "a number above 0, or 'views', not 'view'"),

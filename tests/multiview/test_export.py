@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 import torch
 from PIL import Image
@@ -80,6 +81,28 @@ def test_a_reader_sees_points_where_the_cameras_do(name, lens, tmp_path: Path):
         with Image.open(tmp_path / "set" / file) as picture:
             assert (picture.size, picture.mode) == ((16, 12), "RGBA")
         assert np.abs(pixels - wanted[view]).max() < 1e-9
+
+
+@pytest.mark.parametrize("lens", ["one", "each"])
+def test_colmap_itself_sees_points_where_the_cameras_do(lens, tmp_path: Path):
+    cameras = views(lens)
+    save(bundle(cameras), tmp_path / "set", "colmap")
+    wanted = cameras.project(torch.from_numpy(POINTS))[0].numpy()
+    scene = pycolmap.Reconstruction(tmp_path / "set/sparse/0")
+    assert (scene.num_images(), scene.num_points3D() > 0) == (3, True)
+    for view, image in enumerate(sorted(scene.images.values(), key=lambda one: one.name)):
+        assert (tmp_path / "set/images" / image.name).is_file()
+        pixels = np.stack([image.project_point(point) for point in POINTS])
+        assert np.abs(pixels - wanted[view]).max() < 1e-9
+
+
+def test_pictures_without_mattes_are_opaque_where_a_reader_looks_for_transparency(tmp_path: Path):
+    whole = replace(bundle(views()), mattes=None)
+    save(whole, tmp_path / "set", "nerf-synthetic")
+    for view, (file, _) in enumerate(READERS["nerf-synthetic"](tmp_path / "set", POINTS)):
+        with Image.open(tmp_path / "set" / file) as picture:
+            assert np.array_equal(np.asarray(picture)[..., :3], whole.pictures[view])
+            assert (np.asarray(picture)[..., 3] == 255).all()
 
 
 @pytest.mark.parametrize(("name", "lens"), ABLE)

@@ -183,8 +183,9 @@ def test_what_a_set_holds_belongs_together_and_portraits_are_hidden_now_and_then
     assert 60 < hidden < 140 and 60 < bare < 140
 
 
-def test_the_loss_hears_the_portrait_and_the_cameras() -> None:
-    task = seeing("views.single=0", "views.empty=0")
+@pytest.mark.parametrize("reads", ["dense", "rows", "columns", "rows-columns", "front-self", "same-pixel", "temporal"])
+def test_the_loss_hears_the_portrait_and_the_cameras(reads: str) -> None:
+    task = seeing("views.single=0", "views.empty=0", f"views.layout={reads}")
     for p in task.module.parameters():
         torch.nn.init.normal_(p, 0, 0.2, generator=torch.Generator().manual_seed(len(p.shape)))
     plain = task.loss(3, slice(0, 8))

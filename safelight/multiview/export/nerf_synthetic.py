@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from safelight.core.camera import Camera
 from safelight.errors import RequestError
@@ -38,6 +41,8 @@ def write(bundle: Bundle, folder: Path) -> None:
     """Write the views into an empty folder."""
     cameras = bundle.exact()
     height, width = cameras.size
+    if bundle.pictures is not None and bundle.mattes is None:  # NeRF takes a picture's last channel for transparency
+        bundle = replace(bundle, mattes=np.ones((*cameras.shape, *cameras.size), np.float32))
     bundle.write_layers(folder, images="train")
     frames = [
         {"file_path": f"./train/{name}", "transform_matrix": matrix}

@@ -35,7 +35,8 @@ class Viewing(Drawing):
 
     Attributes:
         empty: share of sets whose portrait is hidden, 0 to 1: what guidance leads away from.
-        layout: who reads whom in self-attention, a name of `safelight.multiview.layouts.LAYOUTS`.
+        layout: who reads whom in self-attention, a name of `safelight.multiview.layouts.LAYOUTS`; with ``self`` nobody
+            reads the portrait: pictures of anybody, for others to begin from.
         camera: how cameras are told, a name of `safelight.multiview.encode.ENCODERS`, such as ``plucker`` for maps of
             rays beside the latents; empty: not at all.
         counts: how many views a set may have, each as often.
@@ -133,7 +134,7 @@ class Seeing:
         shape, device = latents.pictures.shape, latents.pictures.device
         with first_weights(seed):
             unet = UNet(viewing.config(shape[2], shape[3]))
-            self.module = ViewNetwork(unet, layout(viewing.layout), slot=True)
+            self.module = ViewNetwork(unet, layout(viewing.layout, slot=True), slot=True)
         self.module.to(device)
         for weight in self.module.parameters():
             if weight.dim() == 4:  # saves a fifth of a step on a processor
