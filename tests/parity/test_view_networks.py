@@ -21,7 +21,7 @@ from tests.parity.networks import BARS, difference, random
 from tests.parity.views import LENGTH, TEXT, B, Reference, asked, ours, tiny
 
 BAR = BARS[torch.float64]
-NAMES = ("mvdream", "mvdream-1.5", "imagedream", "gaf")
+NAMES = ("mvdream", "mvdream-1.5", "imagedream", "imagedream-local", "gaf")
 Patch = pytest.MonkeyPatch
 
 

@@ -50,6 +50,7 @@ BAR = BARS[torch.float32]
 SEED, STEPS, SCALE, EDGE = 7, 2, 5.0, 32
 TEXT, NEGATIVE = "a person with green hair", "red hat"
 TURNS = {"mvdream": (15.0, (90, 180, 270, 0)), "imagedream": (5.0, (90, 180, 270, 0))}
+TURNS["imagedream-local"] = TURNS["imagedream"]
 """Elevation and azimuths of the released scripts."""
 
 
@@ -168,11 +169,12 @@ def told_of(name: str) -> tuple[Conditions, Conditions]:
         return unclip(name)
     cond = Conditions(read(name, f"{TEXT}, 3d asset"), poses(*TURNS[name]))
     away = replace(cond, context=read(name, NEGATIVE))
-    if name == "imagedream":
+    if name.startswith("imagedream"):
         clip, latents = seen(name, 128)
         states = clip.hidden_states[-2]
-        cond = replace(cond, hidden=states, reference=latents)
-        away = replace(away, hidden=torch.zeros_like(states), reference=torch.zeros_like(latents))
+        cond, away = replace(cond, hidden=states), replace(away, hidden=torch.zeros_like(states))
+    if name == "imagedream":
+        cond, away = replace(cond, reference=latents), replace(away, reference=torch.zeros_like(latents))
     return away, cond
 
 
@@ -223,7 +225,7 @@ def theirs(name: str) -> tuple[Tensor, Tensor]:
     return x, torch.cat(decoded)
 
 
-@pytest.mark.parametrize("name", ["mvdream", "imagedream", "wonder3d", "era3d", "facelift"])
+@pytest.mark.parametrize("name", ["mvdream", "imagedream", "imagedream-local", "wonder3d", "era3d", "facelift"])
 def test_views_are_drawn_as_by_the_stock_parts(name: str) -> None:
     last, (latents, colours) = drawn(name), theirs(name)
     assert difference(last.latents, latents) <= BAR

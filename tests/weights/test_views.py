@@ -108,7 +108,7 @@ def test_a_network_alone_is_known_and_a_renamed_tensor_of_it_is_named(name: str)
         told = found({f"{each}x" if each == key else each: shape for each, shape in shapes.items()})
         (unet,) = told.components
         both = key == "conv_in.weight" and name in ("imagedream", "gaf")  # which are told apart by nothing else
-        assert told.presets == (("imagedream", "gaf") if both else row(name).presets), key
+        assert told.presets == (("imagedream", "imagedream-local", "gaf") if both else row(name).presets), key
         assert (unet.missing, unet.extra, unet.bent) == ((key,), (f"{key}x",), ())
 
 
