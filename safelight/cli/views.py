@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from safelight.cli.frames import Frames
     from safelight.core.camera import Camera
+    from safelight.generate.pipe import Pipe
+    from safelight.generate.settle import Settled as Larger
     from safelight.generate.views import Seen, Settled, ViewRequest
+    from safelight.multiview.bundle import Bundle
     from safelight.multiview.model import ViewModel
     from safelight.multiview.presets import Preset
 
@@ -47,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--strength", type=float, metavar="S", help="of --refine: how much of them is forgotten, above 0 to 1 (all)")
     add("--slots", type=int, metavar="N", help="draw at most N views at once, in groups that change at every step")
     add("--shift", metavar="F", help="levels nearer to noise: a number above 0, or views for the root of their count")
+    add("--upscale-with", metavar="MODEL", help="the x2 latent upscaler, which then draws every view twice as large")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
     add("--sampler", metavar="NAME", help="sampler; by default the model's own")
     add("--device", metavar="D", help="cpu, cuda, ...; by default the best there is")
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw, and write a folder with pictures, mattes, cameras and a sheet."""
     from safelight.generate.file import open_picture
     from safelight.generate.telling import check
-    from safelight.generate.views import of_a_figure
+    from safelight.generate.views import bundle, of_a_figure
     from safelight.multiview.export.table import ready
     from safelight.multiview.model import load, named
     from safelight.runtime.device import pick
@@ -82,8 +86,38 @@ def run(args: argparse.Namespace) -> int:
     if portrait is not None and preset.figure:
         of_a_figure(portrait)
     model = load(place, pick(args.device), args.preset or "")
-    cameras = cameras.resized(model.preset.size)
-    return _written(args, model, folder, cameras, _drawn(args, model, replace(request, cameras=cameras)))
+    request = replace(request, cameras=cameras.resized(model.preset.size))
+    upscaler = _upscaler(args, model, request)
+    drawn = _drawn(args, model, request)
+    larger = None if upscaler is None else _larger(*upscaler, drawn)
+    cameras = cameras.resized(model.preset.size if larger is None else larger.shape[1])
+    return _written(args, bundle(drawn, cameras, larger), folder, drawn)
+
+
+def _upscaler(args: argparse.Namespace, model: ViewModel, request: ViewRequest) -> tuple[Pipe, list[Larger]] | None:
+    """The upscaler, and what it will draw of every view."""
+    if not args.upscale_with:
+        return None
+    from safelight.generate.larger import settle
+    from safelight.generate.pipe import load
+
+    pipe = load(args.upscale_with, args.device)
+    return pipe, settle(pipe, model, request)
+
+
+def _larger(pipe: Pipe, settled: list[Larger], drawn: Seen) -> np.ndarray:
+    """The views as the upscaler draws them: uint8 [V, H, W, 3]."""
+    import numpy as np
+
+    from safelight.cli.bar import Bar
+    from safelight.generate.larger import enlarge
+
+    found, each = [], settled[0].evaluations
+    with Bar("enlarging", each and each * len(settled)) as bar:
+        for done, shown in enumerate(enlarge(pipe, settled, drawn.latents)):
+            bar.move(done + 1)
+            found += [np.asarray(shown.drawn.image)] if shown.drawn else []
+    return np.stack(found)
 
 
 def located(name: str) -> Path:
@@ -188,13 +222,11 @@ def _frames(place: str, count: int, settled: Settled) -> Frames:
     return Frames(place, [f"{view:03d}" for view in range(count)], [settled.evaluations] * count, None)
 
 
-def _written(args: argparse.Namespace, model: ViewModel, folder: Path, cameras: Camera, drawn: Seen) -> int:
+def _written(args: argparse.Namespace, made_of: Bundle, folder: Path, drawn: Seen) -> int:
     from safelight.figurines.sheet import sheet
-    from safelight.generate.views import bundle
     from safelight.multiview.export.table import save
 
-    made_of = bundle(drawn, cameras)
-    pictures = made_of.pictures
+    pictures, cameras, model = made_of.pictures, made_of.cameras, drawn.model
     assert pictures is not None
     save(made_of, folder, args.export)
     azimuths, elevations, _ = (part.tolist() for part in cameras.angles(viewpoints.target(model.preset)))

@@ -14,6 +14,7 @@ from safelight.families.family import Model
 from safelight.generate.hires import PICTURE, Hires
 from safelight.generate.request import Request
 from safelight.generate.settle import STAND_IN, Settled, plan, settle
+from safelight.vae.latent import LatentSpec
 
 SHOWN = "shown"
 """How such a pass begins: from noise."""
@@ -50,7 +51,10 @@ def chained(
         whole = _followed(whole, _enlarged(model, whole, hires, weak))
     for shown in (model.after, upscaler):
         if shown is not None:
-            whole = _followed(whole, _shown(model, shown, whole.passes[-1]))
+            last = whole.passes[-1]
+            own = shown is model.after
+            on = _shown(shown, last.request, last.size) if own else larger(model.latent, shown, last.request, last.size)
+            whole = _followed(whole, on)
             if hires and shown is drawer:
                 whole = _followed(whole, _enlarged(shown, whole.passes[-1], hires, None))
     return whole
@@ -83,14 +87,26 @@ def _followed(first: Settled, last: Settled) -> Settled:
     return replace(first, then=last if first.then is None else _followed(first.then, last))
 
 
-def _shown(model: Model, shown: Model, last: Settled) -> Settled:
-    """The pass of a model that is shown what ``last`` will draw: same texts, same seed, and all else its own.
+def larger(latent: LatentSpec, upscaler: Model, request: Request, size: tuple[int, int]) -> Settled:
+    """The pass of an upscaler over latents that were drawn for a request: same texts, same seed, and all else its own.
+
+    Args:
+        latent: of the model that draws them. size: width and height of its picture.
+
+    Raises:
+        RequestError: the upscaler enlarges no latents, or others, or cannot draw so large.
+    """
+    mine, other = ((each.channels, each.stride, each.scale, each.shift) for each in (latent, upscaler.latent))
+    return _shown(upscaler, request, size, mine == other)
+
+
+def _shown(shown: Model, request: Request, size: tuple[int, int], alike: bool = True) -> Settled:
+    """The pass of a model that is shown what was drawn for a request.
 
     So are the rows of its calls: it is rarely guided, and padding them to those of a guided pass would double its work.
     """
-    enlarge, request = shown.enlarge, last.request
-    mine, other = ((each.channels, each.stride, each.scale, each.shift) for each in (model.latent, shown.latent))
-    if enlarge is None or enlarge.show is None or (shown is not model.after and mine != other):
+    enlarge = shown.enlarge
+    if enlarge is None or enlarge.show is None or not alike:
         raise RequestError("the upscaler must enlarge latents, and those of this model; this one does not")
     guidance = shown.defaults.guidance if request.later_guidance is None else request.later_guidance
     asked = Request(
@@ -99,7 +115,7 @@ def _shown(model: Model, shown: Model, last: Settled) -> Settled:
         guidance=request.later_guidance,
         negative="" if guidance == 1.0 else request.negative,  # where nothing leads away from it
         seed=request.seed,
-        size=(last.size[0] * enlarge.factor, last.size[1] * enlarge.factor),
+        size=(size[0] * enlarge.factor, size[1] * enlarge.factor),
         image=STAND_IN,
         skip=min(request.skip, shown.skips),
         emphasis=request.emphasis,

@@ -155,6 +155,14 @@ class Pipe:
         """The same, and every picture is then drawn larger by the upscaler, from its latents."""
         return replace(self, upscaler=upscaler)
 
+    def enlarge(self, settled: Settled, latents: Tensor) -> Iterator[Shown]:
+        """Draw, as an upscaler, what another model drew: `safelight.generate.chain.larger` settles it.
+
+        Args:
+            latents: [1, Z, h, w], as the other's network sees them.
+        """
+        yield from self._pass([Turn(0, settled, [settled], left=latents)], Scenes(self.wardrobe.dressed, None))
+
     def watch(self, requests: Sequence[Request | str], together: int = 0) -> Iterator[Shown]:
         """Draw requests in order; the last `Shown` of each brings its `Drawn`. Closing the iterator stops at once.
 

@@ -176,10 +176,14 @@ def of_a_figure(portrait: Image.Image) -> Image.Image:
     return portrait
 
 
-def bundle(seen: Seen, cameras: Camera) -> Bundle:
+def bundle(seen: Seen, cameras: Camera, larger: np.ndarray | None = None) -> Bundle:
     """The views with their cameras, and normals where they were drawn; those of figures with mattes and background that
-    are read from the pictures, since it is plain. Other models promise none, so their pictures stay whole."""
-    pictures, preset = seen.pictures(), seen.model.preset
+    are read from the pictures, since it is plain. Other models promise none, so their pictures stay whole.
+
+    Args:
+        larger: the views in colours as an upscaler drew them, for cameras of that size; None: as they are.
+    """
+    pictures, preset = seen.pictures() if larger is None else larger, seen.model.preset
     normals = own_axes(seen.domain("normals"), cameras) if "normals" in preset.domains else None
     if not preset.figure:
         return Bundle(cameras, pictures, normals=normals)

@@ -16,6 +16,7 @@ from safelight.multiview.export.table import load
 from tests.dreams import dream, small
 from tests.end_to_end.shell import Said, Shell, wrong
 from tests.generate.scenes import picture
+from tests.upscaler import tiny_upscaler
 from tests.zero123 import tiny_zero123
 from tests.zero123plus import tiny_zero123plus
 
@@ -50,6 +51,16 @@ def shown(folder: Path) -> np.ndarray:
 def angles(folder: Path) -> tuple[list[float], list[float]]:
     azimuth, elevation, _ = load(folder).cameras.angles()
     return [round(each) % 360 for each in azimuth.tolist()], [round(each, 3) for each in elevation.tolist()]
+
+
+def test_an_upscaler_draws_every_view_twice_as_large(here: Shell) -> None:
+    words, x2 = ("--prompt", "a red hat"), ("--upscale-with", str(tiny_upscaler()))
+    small, large = (np.frombuffer(pixels(here, dream("mvdream"), *words, *more), np.uint8) for more in ((), x2))
+    assert len(large) == 4 * len(small)
+    folder = sorted(here.folder.glob("out*"))[-1]
+    assert load(folder).cameras.size == (64, 64) and (folder / "sheet.png").is_file()
+    told = wrong(views(here, dream("wonder3d"), "p.png", *x2, "-o", "none"), 2)
+    assert "an upscaler knows colours alone" in told and not (here.folder / "none").exists()
 
 
 def test_a_text_is_drawn_from_the_models_own_rig(here: Shell) -> None:
