@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safelight.cli import rigged
 from safelight.errors import RequestError, UnknownNameError
 from safelight.weights.folder import typed
+
+if TYPE_CHECKING:
+    from safelight.core.camera import Camera
+    from safelight.figurines.person import Person
 
 MOST_ON_A_SHEET = 1000
 
@@ -45,6 +51,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt", metavar="TEXT", default="", help="what the person is like; the seed decides the rest"
     )
     around.add_argument("--without", metavar="LAYER", action="append", default=[], help="masks, normals or depth")
+    around.add_argument(
+        "-n", "--count", type=int, metavar="N", help="N cameras all around, as 'safelight views -n N' stands them"
+    )
+    around.add_argument(
+        "--coarse",
+        action="store_true",
+        help="normals without hair, ears, hat and glasses, and portrait.png, for 'safelight views --normals'",
+    )
     for kind, count in ((page, 24), (data, 1000)):
         kind.add_argument("-n", "--count", type=int, metavar="N", default=count, help="people; %(default)s by default")
     for kind in (page, data, around):
@@ -104,33 +118,69 @@ def _dataset(args: argparse.Namespace) -> int:
 
 
 def _views(args: argparse.Namespace) -> int:
-    import torch
-
     from safelight.cli.bar import Bar
     from safelight.figurines.captions import unknown_words
     from safelight.figurines.dataset import Order
     from safelight.multiview.export.table import ready, save
-    from safelight.multiview.figurine import LAYERS, described, fitted, gathered, views
+    from safelight.multiview.figurine import LAYERS, described, gathered, views
 
     order = Order(1, args.seed, args.split, args.size)
     for layer in args.without:
         if layer not in LAYERS:
             raise UnknownNameError("layer", layer, LAYERS)
-    cameras, own_unit = rigged.chosen(args, args.size, args.size)
-    cameras = (fitted(cameras) if own_unit else cameras).to(torch.float32)
-    folder = typed(args.folder)
+    layers = [layer for layer in LAYERS if layer not in args.without]
+    if args.coarse and "normals" not in layers:
+        raise RequestError("--coarse is of normals, and --without leaves them out; give one")
+    cameras, folder = _around(args), typed(args.folder)
     ready(cameras, folder, args.export)
     if words := unknown_words(args.prompt):
         print(f"words that figurines do not know: {', '.join(words)}", file=sys.stderr)
     person = described(args.prompt, order.seed, order.split)
     drawn = []
     with Bar("drawing", cameras.shape[0]) as bar:
-        for one in views(person, cameras, [layer for layer in LAYERS if layer not in args.without]):
+        for one in views(person, cameras, layers, args.coarse):
             drawn.append(one)
             bar.move(len(drawn))
     save(gathered(person, cameras, drawn), folder, args.export)
+    if args.coarse:
+        _front(person, folder, args.size)
     print(folder)
     return 0
+
+
+def _around(args: argparse.Namespace) -> Camera:
+    """The cameras that are asked for, in the figurines' world."""
+    import torch
+
+    from safelight.evaluate.views.truth import cameras
+    from safelight.figurines.render import PORTRAIT
+    from safelight.multiview.bounds import MOST_VIEWS
+    from safelight.multiview.figurine import fitted
+
+    if args.count is None:
+        found, own_unit = rigged.chosen(args, args.size, args.size)
+        return (fitted(found) if own_unit else found).to(torch.float32)
+    if any(given is not None for given in (args.rig, args.camera, args.fov, args.span)):
+        raise RequestError("-n is of cameras with a lens of their own; leave --rig, --camera, --fov and --span out")
+    if not 1 <= args.count <= MOST_VIEWS:
+        raise RequestError(f"-n is a number from 1 to {MOST_VIEWS}, not {args.count}")
+    return cameras([(360.0 * view / args.count, PORTRAIT["elevation"]) for view in range(args.count)], args.size)
+
+
+def _front(person: Person, folder: Path, size: int) -> None:
+    """What a model of views is given beside the views' normals: the portrait, and its own."""
+    from PIL import Image
+
+    from safelight.cli import output
+    from safelight.cli.views import NORMALS
+    from safelight.figurines.dataset import normal_map
+    from safelight.figurines.render import portrait, portrait_camera, render
+
+    bare = render(person, portrait_camera(size), buffers=("normals",), coarse=True).normals_camera
+    assert bare is not None
+    made = {folder / "portrait.png": portrait(person, size), folder / "normals" / NORMALS: normal_map(bare)}
+    for place, pixels in made.items():
+        output.put(place, output.png(Image.fromarray(pixels)), force=False)
 
 
 def _pair(text: str) -> tuple[str, str]:

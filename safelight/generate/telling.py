@@ -73,13 +73,19 @@ def _check_cameras(preset: Preset, name: str, cameras: Camera) -> None:
         raise RequestError(f"{name} draws what a lens shows, not {cameras.projection} views; give perspective cameras")
     if preset.free:
         return
+    if not _of_rig(preset, cameras, rig(preset.rig).elevations):
+        count = len(rig(preset.rig).azimuths)
+        raise RequestError(f"{name} draws the {count} views of its rig {preset.rig!r}, no others; ask for those")
+
+
+def _of_rig(preset: Preset, cameras: Camera, elevations: Sequence[float]) -> bool:
+    """Whether cameras stand around as those of the preset's rig do, from wherever it is turned, at such heights."""
     own, asked = rig(preset.rig).cameras(), cameras.to(torch.float32, "cpu")
-    if asked.shape == own.shape:
-        (around, up, _), (turned, high, _) = asked.angles(), own.angles()
-        turns = (around - around[0] - turned + turned[0] + 180.0) % 360.0 - 180.0
-        if bool((turns.abs() < NEAR).all()) and bool(((up - high).abs() < NEAR).all()):
-            return
-    raise RequestError(f"{name} draws the {own.shape[0]} views of its rig {preset.rig!r}, no others; ask for those")
+    if asked.shape != own.shape:
+        return False
+    (around, up, _), turned = asked.angles(), own.angles()[0]
+    turns = (around - around[0] - turned + turned[0] + 180.0) % 360.0 - 180.0
+    return bool((turns.abs() < NEAR).all()) and bool(((up - torch.tensor(elevations)).abs() < NEAR).all())
 
 
 def _check_pictures(preset: Preset, name: str, request: ViewRequest) -> None:
@@ -129,9 +135,16 @@ def told_apart(own: Zero123, request: ViewRequest, elevation: float) -> dict[str
 
 def doubts(model: ViewModel, request: ViewRequest) -> tuple[str, ...]:
     """What to expect of cameras that are not those of a model's training, where the model knows."""
-    if not isinstance(model.own, Zero123):
+    preset = model.preset
+    if isinstance(model.own, Zero123):
+        return model.own.doubts(request.cameras, _reference(request, preset.elevation))
+    if not (preset.rig and preset.free) or _of_rig(preset, request.cameras, [float(preset.elevation)]):
         return ()
-    return model.own.doubts(request.cameras, _reference(request, model.preset.elevation))
+    around = ", ".join(f"{azimuth:g}" for azimuth in rig(preset.rig).azimuths)
+    return (
+        f"{model.name}: its own scripts draw {len(rig(preset.rig).azimuths)} views, {around} degrees around and "
+        f"{preset.elevation:g} up; expect others to be worse",
+    )
 
 
 def _reference(request: ViewRequest, elevation: float) -> Camera:

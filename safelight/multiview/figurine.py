@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 import numpy as np
@@ -66,12 +66,15 @@ def described(text: str, seed: int = 0, split: str = "train") -> Person:
     raise RequestError(f"nobody can be seen to have all of: {told}; leave one out")
 
 
-def views(person: Person, cameras: Camera, layers: Collection[str] = LAYERS) -> Iterator[Render]:
+def views(
+    person: Person, cameras: Camera, layers: Collection[str] = LAYERS, coarse: bool = False
+) -> Iterator[Render]:
     """Draw a person from every camera, one after the other.
 
     Args:
         cameras: [V] in the figurines' world, outside of the head.
         layers: what to draw beside the pictures, of ``LAYERS``.
+        coarse: normals of head and body alone, without hair, ears, hat and glasses, as models of views are shown.
 
     Raises:
         UnknownNameError: another layer. RequestError: cameras that `checked` refuses, or inside the head.
@@ -81,7 +84,11 @@ def views(person: Person, cameras: Camera, layers: Collection[str] = LAYERS) -> 
             raise UnknownNameError("layer", layer, LAYERS)
     checked(cameras, HEAD, PORTRAIT["target"])
     for view in range(cameras.shape[0]):
-        yield render(person, cameras[view], buffers=("rgb", *(_BUFFERS[layer] for layer in layers)))
+        drawn = render(person, cameras[view], buffers=("rgb", *(_BUFFERS[layer] for layer in layers)))
+        if coarse:
+            bare = render(person, cameras[view], buffers=("normals",), coarse=True)
+            drawn = replace(drawn, normals_camera=bare.normals_camera, normals_world=bare.normals_world)
+        yield drawn
 
 
 def gathered(person: Person, cameras: Camera, drawn: Sequence[Render]) -> Bundle:

@@ -63,6 +63,15 @@ def test_an_upscaler_draws_every_view_twice_as_large(here: Shell) -> None:
     assert "an upscaler knows colours alone" in told and not (here.folder / "none").exists()
 
 
+DOUBTED = (((), False), (("--rig", "mvdream4"), False), (("-n", "2"), True), (("--camera", "0,80"), True))
+
+
+def test_views_that_released_scripts_do_not_draw_raise_doubts(here: Shell) -> None:
+    for number, (words, doubted) in enumerate(DOUBTED):
+        said = views(here, dream("mvdream"), "--prompt", "a red hat", *words, "-o", str(number))
+        assert said.code == 0 and ("90, 180, 270, 0 degrees around and 15 up; expect" in said.err) == doubted
+
+
 def test_a_text_is_drawn_from_the_models_own_rig(here: Shell) -> None:
     words = ("--prompt", "a red hat")
     first = pixels(here, dream("mvdream"), *words)

@@ -14,10 +14,12 @@ from PIL import Image
 from safelight.evaluate.views import baselines, trial
 from safelight.evaluate.views.truth import cameras
 from safelight.evaluate.views.volume import Fit
+from safelight.figurines.dataset import normal_map
 from safelight.figurines.person import random_people
-from safelight.figurines.render import PORTRAIT, portrait
+from safelight.figurines.render import PORTRAIT, portrait, portrait_camera, render
 from safelight.generate.file import open_picture
 from safelight.multiview.export.table import load
+from safelight.multiview.figurine import described
 from safelight.weights.load import read
 from safelight.weights.save import save
 from tests.end_to_end.shell import Said, Shell, wrong
@@ -129,6 +131,22 @@ def test_normals_are_read_by_the_model_that_was_taught_them(here: Shell, models:
     assert len(set(drawn)) == 5
     assert "reads no normals" in refused(views(here, models["pose"], *plain, "--normals", "a"))
     assert "002.png" in refused(views(here, model, "-n", "3", "--normals", "a"))
+
+
+def test_coarse_normals_of_a_described_person_are_what_the_model_is_shown(here: Shell, models: dict[str, str]) -> None:
+    made = ("figurines", "views", "head", "-n", "2", "--coarse", "--size", "64", "--prompt", "a person with a top hat")
+    assert here.run(*made).code == 0
+    person = described("a person with a top hat")
+    around = cameras([(0.0, PORTRAIT["elevation"]), (180.0, PORTRAIT["elevation"])])
+    for view, file in ((0, "000"), (1, "001"), (None, "portrait")):
+        camera = portrait_camera(64) if view is None else around[view]
+        bare = render(person, camera, buffers=("normals",), coarse=True).normals_camera
+        assert bare is not None
+        with Image.open(here.folder / f"head/normals/{file}.png") as picture:
+            assert np.array_equal(np.asarray(picture), normal_map(bare))
+    words = ("-n", "2", "--seed", "4", "--normals", "head/normals")
+    drawn = pixels(here, models["normals"], *words, picture="head/portrait.png")
+    assert drawn != pixels(here, models["normals"], *words[:-2], picture="head/portrait.png")
 
 
 def test_given_views_are_refined_in_as_many_steps_as_the_command_says(here: Shell, models: dict[str, str]) -> None:

@@ -251,16 +251,3 @@ def test_what_no_views_can_be_drawn_of_is_refused(
 def test_latents_of_no_size_are_refused() -> None:
     with pytest.raises(RequestError, match="not a multiple of 4"):
         load(tiny_zero123plus()).shape(33)
-
-
-def test_other_cameras_than_its_own_raise_doubts() -> None:
-    loaded = load(tiny_zero123plus())
-    assert loaded.doubts(loaded.cameras()) == () == loaded.doubts(loaded.cameras(170.0), 170.0)
-    for cameras in (
-        loaded.cameras(20.0),
-        rig("zero123pp-1.1").cameras(),
-        rig("era3d6").cameras(),
-        rig("mvdream4").cameras(),
-    ):
-        (doubt,) = loaded.doubts(cameras)
-        assert "draws its own six views" in doubt and "30/20, 90/-10" in doubt

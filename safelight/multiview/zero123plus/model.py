@@ -195,25 +195,6 @@ class Zero123Plus:
         tile = self.parts.vae.decode(self.latent.unscaled(tiled(x)).to(weight.dtype))
         yield from apart(tile * self.preset.contrast).unbind(2)
 
-    def doubts(self, cameras: Camera, azimuth: float = 0.0) -> tuple[str, ...]:
-        """What to expect where others than its own cameras are asked for; nothing where they are those.
-
-        Args:
-            azimuth: see `cameras`.
-        """
-        mine = self.cameras(azimuth, cameras.size[0]).to(torch.float64)
-        asked = cameras.to(torch.float64)
-        if asked.shape == mine.shape:
-            turns, heights = ((one - other).abs() for one, other in zip(asked.angles()[:2], mine.angles()[:2]))
-            if bool((torch.minimum(turns, 360.0 - turns) < 0.5).all()) and bool((heights < 0.5).all()):
-                return ()
-        known = rig(self.preset.rig)
-        turned = ", ".join(f"{around:g}/{up:g}" for around, up in zip(known.azimuths, known.elevations))
-        return (
-            f"Zero123++ is told no cameras: it draws its own six views, from azimuths and elevations of {turned} "
-            "degrees, whatever is asked for; expect the pictures to be of those",
-        )
-
     def cameras(self, azimuth: float = 0.0, size: int | None = None) -> Camera:
         """Where the views are taken from: [6], around the origin.
 
