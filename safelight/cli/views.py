@@ -49,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--refine", metavar="DIR", help="begin from pictures of the views, such as renders, 000.png and on")
     add("--strength", type=float, metavar="S", help="of --refine: how much of them is forgotten, above 0 to 1 (all)")
     add("--slots", type=int, metavar="N", help="draw at most N views at once, in groups that change at every step")
+    add("--chunk", type=int, metavar="N", default=0, help="answer N queries of attention at once, for memory")
     add("--shift", metavar="F", help="levels nearer to noise: a number above 0, or views for the root of their count")
     add("--upscale-with", metavar="MODEL", help="the x2 latent upscaler, which then draws every view twice as large")
     add("--seed", type=int, metavar="N", default=0, help="equal numbers give equal views")
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     check(preset, place.name, request)
     if portrait is not None and preset.figure:
         of_a_figure(portrait)
-    model = load(place, pick(args.device), args.preset or "")
+    model = load(place, pick(args.device), args.preset or "", args.chunk)
     request = replace(request, cameras=cameras.resized(model.preset.size))
     upscaler = _upscaler(args, model, request)
     drawn = _drawn(args, model, request)

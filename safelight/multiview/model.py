@@ -14,7 +14,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from safelight.core.path import Level
-from safelight.errors import ConfigError, WeightsError
+from safelight.errors import ConfigError, RequestError, WeightsError
 from safelight.families.sd import scheduler
 from safelight.families.sd.model import UNet
 from safelight.families.sd.parts import load_kl
@@ -148,18 +148,26 @@ def named(folder: Path, name: str = "") -> Preset:
     return chosen
 
 
-def load(folder: Path, place: Place, name: str = "") -> ViewModel:
+def load(folder: Path, place: Place, name: str = "", chunk: int = 0) -> ViewModel:
     """Read a folder.
 
     Args:
         place: device and number format. name: see `named`.
+        chunk: see `safelight.multiview.layouts.read`; for models whose views read each other.
 
     Raises:
+        RequestError: a chunk below 0, or for a model that has no use for it.
         WeightsError, ConfigError: it is no model of views, damaged, lacks what reads its text or its picture, or see
             `named`.
         UnknownNameError: there is no such preset.
     """
     made = _load(folder, named(folder, name))
+    if chunk < 0:
+        raise RequestError(f"a chunk is how many queries of attention are answered at once, 0 for all, not {chunk}")
+    if chunk and not isinstance(made.network, ViewNetwork):
+        raise RequestError(f"{made.name} draws its views in one tile, which is not read in chunks; leave the chunk out")
+    if isinstance(made.network, ViewNetwork):
+        made.network.chunk = chunk
     for module in made.modules:
         module.to(place.device, place.dtype).requires_grad_(False)
         if broken := unsound(module):

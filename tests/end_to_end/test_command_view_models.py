@@ -63,6 +63,18 @@ def test_an_upscaler_draws_every_view_twice_as_large(here: Shell) -> None:
     assert "an upscaler knows colours alone" in told and not (here.folder / "none").exists()
 
 
+def test_attention_by_a_few_queries_at_once_draws_the_same(here: Shell) -> None:
+    words = ("--prompt", "a red hat")
+    whole, parts = (
+        np.frombuffer(pixels(here, dream("mvdream"), *words, *more), np.uint8).astype(int)
+        for more in ((), ("--chunk", "5"))
+    )
+    assert np.abs(whole - parts).max() <= 1
+    assert "not -1" in wrong(views(here, dream("mvdream"), *words, "--chunk", "-1", "-o", "none"), 2)
+    tile = ("p.png", "--preset", "zero123pp-1.2", "--chunk", "4", "-o", "none")
+    assert "leave the chunk out" in wrong(views(here, tiny_zero123plus(), *tile), 2)
+
+
 DOUBTED = (((), False), (("--rig", "mvdream4"), False), (("-n", "2"), True), (("--camera", "0,80"), True))
 
 
