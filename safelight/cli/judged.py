@@ -48,13 +48,20 @@ def run(args: argparse.Namespace) -> int:
     source = origin(verdicts.again(args, "views", "-m", model.name, flags=flags))
     with Watch() as watch:
         held = exam(_count(args), cameras(size=model.preset.size), watch)
-        rows = [(one, drawn(one, held.truths, _settings(args), watch)) for one in (model, *others)]
+        rows = [(one, drawn(one, held.truths, _settings(args), watch, _workers(one))) for one in (model, *others)]
         failed = verdicts.told(_findings(args, rows, held, watch), source, place)
         if args.sheet and place:
             for one, views in rows:
                 mark = "" if one is model else f"-{one.name}"
                 save_png(contact_sheet(held.truths, views), place.with_name(f"{place.stem}-sheet{mark}.png"))
     return 1 if failed else 0
+
+
+def _workers(model: ViewModel) -> int:
+    """Processes that draw: a core each, or one for an accelerator."""
+    from safelight.evaluate.origin import cores
+
+    return cores() if next(model.network.parameters()).device.type == "cpu" else 1
 
 
 def _settings(args: argparse.Namespace, at_once: int | None = None) -> Settings:
@@ -103,7 +110,7 @@ def _apart(
     unread = replace(held, stated=None)  # the checker takes longer than all the rest
     rows = {}
     for at_once, words in ((ALONE, "each view alone"), (FEW, f"{FEW} views at a time")):
-        views = drawn(model, held.truths, _settings(args, at_once), watch)
+        views = drawn(model, held.truths, _settings(args, at_once), watch, _workers(model))
         rows[at_once] = measure(views, unread, cores(), watch)
         yield from report.of_floor(f"{model.name}, {words}", rows[at_once])
     yield report.of_more_views(model.name, rows[FEW], together, FEW)

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from safelight.evaluate.views import baselines, trial
-from safelight.evaluate.views.truth import cameras
+from safelight.evaluate.views import drawn as drawing
+from safelight.evaluate.views.truth import cameras, people, truth
 from safelight.evaluate.views.volume import Fit
 from safelight.figurines.dataset import normal_map
 from safelight.figurines.person import random_people
@@ -20,6 +21,8 @@ from safelight.figurines.render import PORTRAIT, portrait, portrait_camera, rend
 from safelight.generate.file import open_picture
 from safelight.multiview.export.table import load
 from safelight.multiview.figurine import described
+from safelight.multiview.model import load as load_model
+from safelight.runtime.device import pick
 from safelight.weights.load import read
 from safelight.weights.save import save
 from tests.end_to_end.shell import Said, Shell, wrong
@@ -147,6 +150,16 @@ def test_coarse_normals_of_a_described_person_are_what_the_model_is_shown(here: 
     words = ("-n", "2", "--seed", "4", "--normals", "head/normals")
     drawn = pixels(here, models["normals"], *words, picture="head/portrait.png")
     assert drawn != pixels(here, models["normals"], *words[:-2], picture="head/portrait.png")
+
+
+def test_processes_share_people_and_change_no_bit(models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "PART", 1)
+    known = [truth(person, cameras([(0.0, 0.0), (90.0, 20.0)])) for person in people(3)]
+    model, told = load_model(Path(models["pose"]), pick("cpu", threads=1)), []
+    asked = drawing.Settings(steps=1, seed=5)
+    apart = drawing.drawn(model, known, asked, lambda *at: told.append(at), workers=2)
+    assert np.array_equal(apart, drawing.drawn(model, known, asked, lambda *_: None))
+    assert told == [("drawn", done, 3) for done in (1, 2, 3)]
 
 
 def test_given_views_are_refined_in_as_many_steps_as_the_command_says(here: Shell, models: dict[str, str]) -> None:

@@ -5,22 +5,28 @@ Axes: N people, V views, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import repeat
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
 from safelight.core.camera import Camera
-from safelight.evaluate.figurines.pictures import Tell
+from safelight.evaluate.figurines.pictures import Tell, pool
 from safelight.evaluate.views.truth import Truth
 from safelight.figurines.dataset import normal_map
 from safelight.figurines.render import portrait_camera, render
 from safelight.figurines.sheet import sheet
 from safelight.generate.views import ViewRequest, draw
-from safelight.multiview.model import ViewModel
+from safelight.multiview.model import ViewModel, load
+from safelight.runtime.device import pick
 
+PART: Final = 4
+"""People that a process draws before it says so."""
 ALONE: Final = 1
 FEW: Final = 4
 """The most views that the default plan of training has in a set."""
@@ -40,13 +46,19 @@ class Settings:
     at_once: int | None = None
 
 
-def drawn(model: ViewModel, truths: Sequence[Truth], asked: Settings, tell: Tell) -> np.ndarray:
+def drawn(model: ViewModel, truths: Sequence[Truth], asked: Settings, tell: Tell, workers: int = 1) -> np.ndarray:
     """uint8 [N, V, H, W, 3]. A view's noise is the same however many are drawn at once.
+
+    Args:
+        workers: processes that draw, 1 and up; several read the model's folder anew, on the CPU, with one thread each:
+            for models as small as ours more threads draw no faster.
 
     Raises:
         RequestError, ImageError: see `safelight.generate.views.draw`.
     """
     title = "drawn" if asked.at_once is None else f"drawn, {asked.at_once} at a time"
+    if workers > 1:
+        return _in_parts(model.folder, truths, asked, partial(tell, title), workers)
     made = []
     for number, true in enumerate(truths):
         pictures: dict[int, np.ndarray] = {}
@@ -63,6 +75,29 @@ def drawn(model: ViewModel, truths: Sequence[Truth], asked: Settings, tell: Tell
         made.append(np.stack([pictures[view] for view in sorted(pictures)]))
         tell(title, len(made), len(truths))
     return np.stack(made)
+
+
+def _in_parts(
+    folder: Path, truths: Sequence[Truth], asked: Settings, tell: Callable[[int, int], None], workers: int
+) -> np.ndarray:
+    made: list[np.ndarray] = []
+    firsts = range(0, len(truths), PART)
+    seeds = [replace(asked, seed=asked.seed + first) for first in firsts]
+    with pool(workers) as executor:
+        assert executor is not None
+        for part in executor.map(_part, repeat(folder), (truths[first : first + PART] for first in firsts), seeds):
+            made.extend(part)
+            tell(len(made), len(truths))
+    return np.stack(made)
+
+
+def _part(folder: Path, truths: Sequence[Truth], asked: Settings) -> np.ndarray:
+    return drawn(_loaded(folder), truths, asked, lambda *_: None)
+
+
+@cache
+def _loaded(folder: Path) -> ViewModel:
+    return load(folder, pick("cpu", threads=1))
 
 
 def sets(count: int, at_once: int | None) -> list[range]:
