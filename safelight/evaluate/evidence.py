@@ -49,9 +49,9 @@ class Claim:
 
 
 def claim(finding: Finding, source: Origin) -> Claim:
-    """Judge a finding and say where it comes from."""
-    value = rounded(finding.value)
-    held = holds(value, finding.bar)
+    """Judge a finding as it was measured, round it where that does not move it over its bar, say where it comes from."""
+    value, held = rounded(finding.value), holds(finding.value, finding.bar)
+    value = value if holds(value, finding.bar) == held else finding.value
     return Claim(finding.claim, value, finding.unit, finding.bar, held, source.command, source.commit, source.machine)
 
 

@@ -15,7 +15,7 @@ from safelight.figurines.attributes import ATTRIBUTES, COLUMN, NAMES, SIZES, nam
 SPLITS: Final = ("train", "validation", "test", "unseen")
 """``unseen``: at least one held-out pair shows; the others show none and are divided by identity 90 : 5 : 5."""
 SEEDS: Final = {"train": 1, "validation": 2, "test": 3, "unseen": 4}
-"""The seed to draw each split with, so that everybody speaks of the same people."""
+"""A seed for each split, with which the evaluations draw, so that all scores speak of the same people."""
 
 _PATTERNS: Final = {
     ("skin", "hair_color"): (3, 3),

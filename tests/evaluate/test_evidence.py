@@ -24,9 +24,11 @@ def test_a_claim_holds_exactly_up_to_its_bar(value: float, bar: str | None, held
     assert claim(Finding("it is so", value, "s", bar), HERE).holds is held
 
 
-def test_a_value_that_is_only_rounded_up_to_its_bar_is_judged_as_it_is_written() -> None:
-    entry = claim(Finding("it is so", 0.96996, "share of 9", ">= 0.97"), HERE)
-    assert (entry.value, entry.holds) == (0.97, True)
+@pytest.mark.parametrize(("value", "bar"), [(0.96996, ">= 0.97"), (6.0004, "<= 6")])
+def test_a_value_that_only_rounding_would_move_to_its_bar_is_written_as_it_is(value: float, bar: str) -> None:
+    entry = claim(Finding("it is so", value, "share of 9", bar), HERE)
+    assert (entry.value, entry.holds) == (value, False)
+    assert claim(Finding("it is so", 1.23456, "s", "<= 6"), HERE).value == 1.235
 
 
 @pytest.mark.parametrize("bar", ["0.97", "> 0.97", ">= much", ">=0.97"])

@@ -74,9 +74,9 @@ def test_what_a_strangers_file_names_is_never_opened(tmp_path: Path, monkeypatch
 
 
 def test_the_recorded_numbers_of_the_machine_are_used() -> None:
-    recipe = replace(pipe().recipe(pipe().settle(PROMPT)), dtype="bfloat16", threads=1)
+    recipe = replace(pipe().recipe(pipe().settle(PROMPT)), dtype="bfloat16", threads=2)
     place = load_for(recipe, FOLDER).place
-    assert (str(place.dtype), place.threads) == ("torch.bfloat16", 1)
+    assert (str(place.dtype), place.threads) == ("torch.bfloat16", 2)
 
 
 CAUSES: list[tuple[dict[str, Any], str]] = [

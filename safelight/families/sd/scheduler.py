@@ -3,9 +3,10 @@
 The file names a class of diffusers; what matters in it are facts, and every class reads them with its own defaults
 (``classes.py``). Files that cannot be obeyed are refused with the reason.
 
-Known differences, on purpose: DDIM's "trailing" and "linspace" step to the level visited next, where diffusers steps
-by T // n rows and lands beside it unless n divides T; zero terminal SNR is exact where diffusers' Euler and DPM-Solver
-stop at alpha = 2^-12. PNDM is read with skip_prk_steps only, as every Stable Diffusion has it.
+Known differences, on purpose (docs/reference/files.md has all): DDIM and PNDM step to the row visited next, where
+diffusers steps by T // n rows and lands beside it with "linspace", and with "trailing" unless n divides T; zero
+terminal SNR is exact with every class, where diffusers' Euler, DPM-Solver and UniPC stop at alpha = 2^-12. PNDM is
+read with skip_prk_steps only, as every Stable Diffusion has it.
 """
 
 from __future__ import annotations

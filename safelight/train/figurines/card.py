@@ -32,7 +32,7 @@ def card(run: Path, plan: Plan) -> dict[str, Any]:
         },
         "machine": machine(),
         "limits": "knows only the words of its captions ('safelight generate' names the others); one person, from the "
-        "front, on one plain background; the shape of the hair fails first",
+        "front, on one plain background",
     }
 
 
