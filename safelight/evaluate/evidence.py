@@ -49,7 +49,7 @@ class Claim:
 
 
 def claim(finding: Finding, source: Origin) -> Claim:
-    """Judge a finding as it was measured, round it where that does not move it over its bar, say where it comes from."""
+    """Judge a finding as measured, round it where that does not move it over its bar, and say where it comes from."""
     value, held = rounded(finding.value), holds(finding.value, finding.bar)
     value = value if holds(value, finding.bar) == held else finding.value
     return Claim(finding.claim, value, finding.unit, finding.bar, held, source.command, source.commit, source.machine)
