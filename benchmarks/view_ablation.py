@@ -1,10 +1,11 @@
 """Measures what it does to views who reads whom, and what a network is told of cameras: small models, equal steps.
 
 ``python -m benchmarks.view_ablation RUN`` renders people at 32 x 32 from cameras that do not have the figure in the
-middle, teaches an autoencoder and a U-Net of single views that is told nothing, and from that one teaches every row of
-`CELLS` for as many steps, with each of the seeds. Every model is judged on held-out people. What is done is kept in
-RUN, so that a run that is stopped goes on; the figures go into ``evidence/views-ablation.json``. The first two rows,
-which tell what normals are worth, are taught with ``--seeds`` seeds, the others with ``--others``.
+middle, teaches an autoencoder and a U-Net of single views that is told nothing and reads no portrait (it draws anybody,
+as the models do that such networks begin from), and from that one teaches every row of `CELLS` for as many steps, with
+each of the seeds. Every model is judged on held-out people. What is done is kept in RUN, so that a run that is stopped
+goes on; the figures go into ``evidence/views-ablation.json``. The first two rows (what are normals worth?) are
+taught with ``--seeds`` seeds, the others with ``--others``.
 
 Source: the rows of Tang et al. 2412.10209, table 4 (what is told), and Shi et al. 2308.16512, section 3.1 (layouts);
 as in all of these, single views are learned first and the layout is switched on after.
