@@ -108,17 +108,15 @@ def _upscaler(args: argparse.Namespace, model: ViewModel, request: ViewRequest) 
 
 def _larger(pipe: Pipe, settled: list[Larger], drawn: Seen) -> np.ndarray:
     """The views as the upscaler draws them: uint8 [V, H, W, 3]."""
-    import numpy as np
-
     from safelight.cli.bar import Bar
-    from safelight.generate.larger import enlarge
+    from safelight.generate.larger import enlarge, pictures
 
     found, each = [], settled[0].evaluations
     with Bar("enlarging", each and each * len(settled)) as bar:
         for done, shown in enumerate(enlarge(pipe, settled, drawn.latents)):
             bar.move(done + 1)
-            found += [np.asarray(shown.drawn.image)] if shown.drawn else []
-    return np.stack(found)
+            found += [shown.drawn] if shown.drawn else []
+    return pictures(found)
 
 
 def located(name: str) -> Path:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from safelight.errors import RequestError
 from safelight.generate.chain import larger
-from safelight.generate.pipe import Pipe, Shown
+from safelight.generate.pipe import Drawn, Pipe, Shown
 from safelight.generate.request import Request
 from safelight.generate.settle import Settled
 from safelight.generate.telling import texts
@@ -43,3 +44,8 @@ def enlarge(upscaler: Pipe, settled: Sequence[Settled], latents: Tensor) -> Iter
     """
     for view, each in enumerate(settled):
         yield from upscaler.enlarge(each, latents[:, :, view])
+
+
+def pictures(drawn: Sequence[Drawn]) -> np.ndarray:
+    """What was drawn, uint8 [V, H, W, 3]."""
+    return np.stack([np.asarray(each.image) for each in drawn])

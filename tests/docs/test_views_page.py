@@ -38,8 +38,8 @@ def test_every_preset_and_every_input_has_a_row() -> None:
         ways = {"": "none", "ramp": "bank and ramp", "time": "beside the time, beside the latents"}
         told = ways.get(row.picture, "one token, beside the latents")
         assert cells[1] == (f"`{row.camera}`" if row.camera else "none"), name
-        slot = "slot and tokens" if row.tokens else "slot"
-        assert cells[2] == (slot if row.slot else told), name
+        own = " and ".join(kind for kind, has in (("slot", row.slot), ("tokens", row.tokens)) if has)
+        assert cells[2] == (own or told), name
         assert cells[-1] in (row.weights, "none are public"), name
 
 
