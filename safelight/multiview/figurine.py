@@ -85,7 +85,7 @@ def views(
     checked(cameras, HEAD, PORTRAIT["target"])
     for view in range(cameras.shape[0]):
         drawn = render(person, cameras[view], buffers=("rgb", *(_BUFFERS[layer] for layer in layers)))
-        if coarse:
+        if coarse and "normals" in layers:
             bare = render(person, cameras[view], buffers=("normals",), coarse=True)
             drawn = replace(drawn, normals_camera=bare.normals_camera, normals_world=bare.normals_world)
         yield drawn

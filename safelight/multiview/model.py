@@ -161,9 +161,9 @@ def load(folder: Path, place: Place, name: str = "", chunk: int = 0) -> ViewMode
             `named`.
         UnknownNameError: there is no such preset.
     """
-    made = _load(folder, named(folder, name))
     if chunk < 0:
         raise RequestError(f"a chunk is how many queries of attention are answered at once, 0 for all, not {chunk}")
+    made = _load(folder, named(folder, name))
     if chunk and not isinstance(made.network, ViewNetwork):
         raise RequestError(f"{made.name} draws its views in one tile, which is not read in chunks; leave the chunk out")
     if isinstance(made.network, ViewNetwork):

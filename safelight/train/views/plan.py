@@ -44,7 +44,7 @@ class Decoder:
         ConfigError: a detail outside 0 to 1.
     """
 
-    detail: float = 0.5
+    detail: float = 0.75
 
     def __post_init__(self) -> None:
         at_least(self, detail=0)
